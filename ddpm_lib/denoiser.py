@@ -1,0 +1,127 @@
+"""The one interface at which networks, exact answers, guidance and samplers meet.
+
+A *denoiser* looks at x_t and t and says what it thinks the clean image and the noise are. Whatever keeps this
+promise, a trained network, a closed form or a guided mixture of both, works with every sampler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ddpm_lib._checks import check_batch, check_same_shape, check_steps
+from ddpm_lib.schedule import Schedule
+
+OBJECTIVES = ("eps", "x0", "v")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser sees in x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, both in x_t's shape (B, ...).
+
+    x0: the expected clean image E[x_0 | x_t]. eps: the expected noise E[ε | x_t].
+    sigma: √(1-ᾱ_t), shaped (B, 1, ..., 1).
+    """
+
+    x0: Tensor
+    eps: Tensor
+    sigma: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        """∇ log q(x_t) = -ε / √(1-ᾱ_t)."""
+        return -self.eps / self.sigma
+
+
+class Denoiser(Protocol):
+    """(x_t, t) -> Prediction. x_t: (B, ...) floating point. t: (B,) integers in 1..T."""
+
+    schedule: Schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction: ...
+
+
+def coefficients(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """√ᾱ_t and √(1-ᾱ_t), each (B, 1, ..., 1): x_t = first · x_0 + second · ε, Eq. (eq-marginal-sample)."""
+    return schedule.at(schedule.alpha_bar.sqrt(), t, like), schedule.at((1 - schedule.alpha_bar).sqrt(), t, like)
+
+
+def target(objective: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """What a network with this objective should answer: ε, x_0 or v = √ᾱ_t ε - √(1-ᾱ_t) x_0 (Salimans & Ho 2022)."""
+    _check_objective(objective)
+    if objective != "v":
+        return eps if objective == "eps" else x0
+    a, sigma = coefficients(schedule, t, x0)
+    return a * eps - sigma * x0
+
+
+def prediction(objective: str, schedule: Schedule, x_t: Tensor, answer: Tensor, t: Tensor) -> Prediction:
+    """Turn a network's answer into x_0 and ε, so that x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε holds whatever the objective.
+
+    Raises ValueError for objective "eps" where ᾱ_t = 0: there x_t is all noise and x_0 cannot be had from ε.
+    """
+    _check_objective(objective)
+    a, sigma = coefficients(schedule, t, x_t)
+    if objective == "v":
+        return Prediction(a * x_t - sigma * answer, sigma * x_t + a * answer, sigma)
+    if objective == "x0":
+        return Prediction(answer, (x_t - a * answer) / sigma, sigma)
+    if schedule.alpha_bar[-1] == 0 and t.device.type != "meta" and (t == schedule.T).any():
+        raise ValueError("objective: 'eps' says nothing about x_0 where alpha_bar[T] = 0; use 'x0' or 'v'")
+    return Prediction((x_t - sigma * answer) / a, answer, sigma)
+
+
+@dataclass(frozen=True)
+class NetworkDenoiser:
+    """A network as a denoiser.
+
+    net: called as net(x_t, t, y) and answering in x_t's shape. objective: what its answer means, "eps", "x0" or
+    "v". y: (B,) int64 class labels, or None for none (a class-conditional network then uses its null label).
+    """
+
+    net: nn.Module
+    schedule: Schedule
+    objective: str = "v"
+    y: Tensor | None = None
+
+    def __post_init__(self):
+        _check_objective(self.objective)
+
+    def given(self, y: Tensor | None) -> NetworkDenoiser:
+        """The same network asked for the classes y."""
+        return replace(self, y=y)
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
+        check_batch("x_t", x_t, t)
+        check_steps("t", t, 1, self.schedule.T)
+        answer = self.net(x_t, t.to(x_t.device, non_blocking=True), self.y)
+        check_same_shape("net(x_t, t, y)", answer, "x_t", x_t)
+        return prediction(self.objective, self.schedule, x_t, answer.to(x_t.dtype), t)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A denoiser whose x_0 is kept in [-1, 1], the range of images, and whose ε is derived again from it.
+
+    So x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε still holds. Ancestral sampling uses x_0 alone and does not care; for DDIM this
+    is the choice that some call "use clipped model output". Clipping biases oracles: leave it off to test them.
+    """
+
+    denoiser: Denoiser
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
+        free = self.denoiser(x_t, t)
+        x0 = free.x0.clamp(-1, 1)
+        a, _ = coefficients(self.schedule, t, x_t)
+        return replace(free, x0=x0, eps=(x_t - a * x0) / free.sigma)
+
+
+def _check_objective(objective: str) -> None:
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective: expected one of {', '.join(OBJECTIVES)}, got {objective!r}")
