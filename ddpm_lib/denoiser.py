@@ -45,7 +45,8 @@ class Denoiser(Protocol):
 
 def coefficients(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """√ᾱ_t and √(1-ᾱ_t), each (B, 1, ..., 1): x_t = first · x_0 + second · ε, Eq. (eq-marginal-sample)."""
-    return schedule.at(schedule.alpha_bar.sqrt(), t, like), schedule.at((1 - schedule.alpha_bar).sqrt(), t, like)
+    noise = schedule.one_minus_alpha_bar.sqrt()
+    return schedule.at(schedule.alpha_bar.sqrt(), t, like), schedule.at(noise, t, like)
 
 
 def target(objective: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

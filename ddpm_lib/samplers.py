@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ddpm_lib.denoiser import Denoiser, Prediction
 from ddpm_lib.gaussian import GaussianDiffusion
-from ddpm_lib.schedule import Schedule, spaced_steps
+from ddpm_lib.schedule import Schedule, before, spaced_steps
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -93,11 +93,11 @@ def ddim(
         raise ValueError(f"eta: expected a number in [0, 1], got {eta}")
     schedule = schedule or denoiser.schedule
     variances = eta**2 * schedule.beta_tilde
-    before = schedule.alpha_bar_prev
-    direction = (1 - before - variances).sqrt()  # >= 0, as β̃_t <= 1 - ᾱ_{t-1}
+    keep = before(schedule.alpha_bar).sqrt()
+    direction = (before(schedule.one_minus_alpha_bar) - variances).sqrt()  # >= 0, as β̃_t <= 1 - ᾱ_{t-1}
 
     def mean(x_t: Tensor, seen: Prediction, i: Tensor) -> Tensor:
-        return schedule.at(before.sqrt(), i, x_t) * seen.x0 + schedule.at(direction, i, x_t) * seen.eps
+        return schedule.at(keep, i, x_t) * seen.x0 + schedule.at(direction, i, x_t) * seen.eps
 
     return _walk(denoiser, x_T, schedule, mean, variances, generators)
 

@@ -19,61 +19,70 @@ from ddpm_lib._checks import check_steps
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A variance-preserving schedule, given by ᾱ_t, Eq. (eq-alpha-bar); every other table follows from it.
+    """A variance-preserving schedule, given by log ᾱ_t: the one table that keeps all digits of both ᾱ_t and 1 - ᾱ_t.
 
-    alpha_bar: (T+1,) float64, ᾱ_0 = 1, strictly falling, ᾱ_T >= 0.
+    log_alpha_bar: (T+1,) float64, 0 at index 0, then strictly falling; -inf at T stands for ᾱ_T = 0.
     steps: (T+1,) int64, the step of the *training* schedule that each index stands for. It is 0..T unless the
     schedule was respaced; a network is always asked at ``steps[i]``.
 
     Raises ValueError when a table breaks one of these rules.
     """
 
-    alpha_bar: Tensor
+    log_alpha_bar: Tensor
     steps: Tensor | None = None
 
     def __post_init__(self):
-        table = torch.as_tensor(self.alpha_bar, dtype=torch.float64, device="cpu")
+        table = torch.as_tensor(self.log_alpha_bar, dtype=torch.float64, device="cpu")
         if table.ndim != 1 or len(table) < 2:
-            raise ValueError(f"alpha_bar: expected a table of length T + 1 >= 2, got shape {tuple(table.shape)}")
-        if table[0] != 1 or not (table.diff() < 0).all() or table[-1] < 0:
-            raise ValueError("alpha_bar: expected ᾱ_0 = 1 and then strictly falling values down to ᾱ_T >= 0")
+            raise ValueError(f"log_alpha_bar: expected a table of length T + 1 >= 2, got shape {tuple(table.shape)}")
+        if table[0] != 0 or not (table[1:] < table[:-1]).all():
+            raise ValueError("log_alpha_bar: expected 0 at index 0 and then strictly falling values")
         steps = torch.arange(len(table)) if self.steps is None else torch.as_tensor(self.steps, device="cpu")
         if steps.shape != table.shape or steps[0] != 0 or not (steps.diff() > 0).all():
             raise ValueError(f"steps: expected {len(table)} rising steps that start at 0, got {steps.tolist()}")
-        object.__setattr__(self, "alpha_bar", table)
+        object.__setattr__(self, "log_alpha_bar", table)
         object.__setattr__(self, "steps", steps.to(torch.int64))
 
     @property
     def T(self) -> int:
         """The number of noising steps."""
-        return len(self.alpha_bar) - 1
+        return len(self.log_alpha_bar) - 1
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """ᾱ_t, (T+1,): the share of the data's variance that is left, Eq. (eq-alpha-bar)."""
+        return self.log_alpha_bar.exp()
+
+    @cached_property
+    def one_minus_alpha_bar(self) -> Tensor:
+        """1 - ᾱ_t, (T+1,): the noise's variance, to full precision even where ᾱ_t is near 1."""
+        return -self.log_alpha_bar.expm1()
 
     @cached_property
     def alpha(self) -> Tensor:
         """α_t = ᾱ_t / ᾱ_{t-1}, (T+1,); α_0 = 1."""
-        return self.alpha_bar / self.alpha_bar_prev
-
-    @cached_property
-    def alpha_bar_prev(self) -> Tensor:
-        """ᾱ_{t-1} at index t, (T+1,); at index 0, which has no step before it, 1."""
-        return torch.cat([self.alpha_bar[:1], self.alpha_bar[:-1]])
+        return self._log_alpha.exp()
 
     @cached_property
     def beta(self) -> Tensor:
         """β_t = 1 - α_t, (T+1,), the diffusion rate; β_0 = 0. After respacing these are the longer steps' rates."""
-        return 1 - self.alpha
+        return -self._log_alpha.expm1()
 
     @cached_property
     def beta_tilde(self) -> Tensor:
         """β̃_t, (T+1,), the posterior's variance, Eq. (eq-posterior-variance); β̃_0 = β̃_1 = 0."""
-        variances = (1 - self.alpha_bar_prev) / (1 - self.alpha_bar) * self.beta
+        variances = before(self.one_minus_alpha_bar) / self.one_minus_alpha_bar * self.beta
         variances[0] = 0  # there is no step before the data
         return variances
 
     @cached_property
     def snr(self) -> Tensor:
         """ᾱ_t / (1 - ᾱ_t), (T+1,), Eq. (eq-snr); infinite at t = 0."""
-        return self.alpha_bar / (1 - self.alpha_bar)
+        return self.alpha_bar / self.one_minus_alpha_bar
+
+    @property
+    def _log_alpha(self) -> Tensor:
+        return torch.cat([torch.zeros(1, dtype=torch.float64), self.log_alpha_bar[1:] - self.log_alpha_bar[:-1]])
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...)."""
@@ -93,7 +102,12 @@ class Schedule:
         if not (taus.diff() > 0).all():
             raise ValueError(f"taus: expected strictly rising steps, got {taus.tolist()}")
         index = torch.cat([torch.zeros(1, dtype=torch.int64), taus.to(torch.int64)])
-        return Schedule(self.alpha_bar[index], self.steps[index])
+        return Schedule(self.log_alpha_bar[index], self.steps[index])
+
+
+def before(table: Tensor) -> Tensor:
+    """The table one step earlier: its value for t - 1 at index t; index 0, which has none before it, keeps its own."""
+    return torch.cat([table[:1], table[:-1]])
 
 
 def from_betas(betas) -> Schedule:
@@ -101,7 +115,7 @@ def from_betas(betas) -> Schedule:
     betas = torch.as_tensor(betas, dtype=torch.float64)
     if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all():
         raise ValueError(f"betas: expected a sequence of rates in (0, 1], got {betas}")
-    return Schedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)]))
+    return Schedule(torch.cat([torch.zeros(1, dtype=torch.float64), (-betas).log1p().cumsum(0)]))
 
 
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
