@@ -1,0 +1,126 @@
+"""Checkpoints that survive what happens to files: safetensors for tensors, JSON for the rest, nothing unpickled.
+
+A checkpoint is two files, ``step-00001234.safetensors`` and ``step-00001234.json``. The JSON is written last and
+holds the SHA-256 of both, so a checkpoint is either whole or not one. Writing is atomic (a temporary file in the same
+folder, flushed, then renamed); the older files go only after the new ones are safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+from torch import Tensor
+
+
+def save(folder: Path | str, step: int, tensors: dict[str, Tensor], meta: dict, keep: int = 2) -> Path:
+    """Write checkpoint number step into the folder, then delete all but the newest keep; returns the JSON's path.
+
+    tensors: any device; stored from the CPU. meta: what JSON can hold. Raises OSError, naming the file, when the
+    disk refuses; what was saved before stays.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: expected at least 1 checkpoint, got {keep}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".step-*"):  # of a run that was killed while it wrote
+        leftover.unlink()
+    body = dump_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    head = {"step": step, "meta": meta, "tensors_sha256": hashlib.sha256(body).hexdigest()}
+    text = json.dumps(head | {"sha256": _digest(head)}, indent=1)
+    path = folder / f"step-{step:08d}.json"
+    write_atomic(path.with_suffix(".safetensors"), body)
+    write_atomic(path, text.encode())
+    for old in _newest_first(folder)[keep:]:
+        old.unlink()  # the JSON first: without it the tensors are no checkpoint
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
+    """Tensors (on the CPU) and meta of the checkpoint with this JSON. Raises ValueError, naming the file, if damaged."""
+    path = Path(path)
+    try:
+        stored = json.loads(path.read_text())
+        claimed = stored.pop("sha256")
+        if claimed != _digest(stored):
+            raise ValueError("its contents do not match its checksum")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from None
+    tensors_path = path.with_suffix(".safetensors")
+    try:
+        body = tensors_path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"checkpoint {tensors_path} is damaged: {error}") from None
+    if hashlib.sha256(body).hexdigest() != stored["tensors_sha256"]:
+        raise ValueError(f"checkpoint {tensors_path} is damaged: {len(body)} bytes that do not match their checksum")
+    return load_tensors(body), stored["meta"]
+
+
+def load_newest(folder: Path | str) -> tuple[dict[str, Tensor], dict, Path]:
+    """The newest whole checkpoint of the folder: tensors, meta, path. Each damaged one on the way is warned of.
+
+    Raises ValueError when the folder holds no whole checkpoint.
+    """
+    candidates = _newest_first(Path(folder))
+    if not candidates:
+        raise ValueError(f"{folder}: no checkpoint here")
+    reasons = []
+    for path in candidates:
+        try:
+            return *load(path), path
+        except ValueError as error:
+            reasons.append(str(error))
+            warnings.warn(f"{error}; trying the one before", stacklevel=2)
+    raise ValueError(f"{folder}: no whole checkpoint here: " + "; ".join(reasons))
+
+
+def exists(folder: Path | str) -> bool:
+    """Whether the folder holds any checkpoint, whole or not."""
+    return bool(_newest_first(Path(folder)))
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new, never a part, whenever the power goes."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside path (same suffix) to write to; renamed to path on success, removed on failure."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """fsync a file, or a folder where the system lets one open folders (not on Windows)."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-????????.json"), reverse=True)
+
+
+def _digest(head: dict) -> str:
+    return hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()

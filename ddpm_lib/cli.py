@@ -1,0 +1,173 @@
+"""The command line: ``python -m ddpm_lib train mnist5k --out runs/a``, then ``... sample runs/a --out grid.png``.
+
+Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130.
+"""
+
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from ddpm_lib import checkpoint, plots, samplers, training
+from ddpm_lib.config import TrainConfig
+from ddpm_lib.denoiser import Clipped
+from ddpm_lib.presets import PRESETS
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Train a model and keep its checkpoints."""
+
+    out: Path
+    """Folder for the run's checkpoints; made if it is not there."""
+    config: TrainConfig
+    """The run. Lengths are counted in images seen."""
+    resume: Flag = False
+    """Go on from the newest whole checkpoint in --out."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps. auto takes the first of CUDA, MPS, CPU that is there."""
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """Draw images from a trained run and write them as one picture."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    out: Path = Path("grid.png")
+    """The picture to write."""
+    n: int = 100
+    """Number of images."""
+    columns: int = 10
+    """Images a row."""
+    sampler: Literal["ddim", "ancestral"] = "ddim"
+    """DDIM, or DDPM's ancestral sampler."""
+    steps: int = 50
+    """Steps to visit, at most the run's T (1000)."""
+    eta: float = 0.0
+    """DDIM's noise: 0 is deterministic, 1 as noisy as DDPM. Only for ddim."""
+    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
+    """Which steps are visited."""
+    classes: tuple[int, ...] = ()
+    """Classes to draw, in turn; all of them if none is named."""
+    unconditional: Flag = False
+    """Let the model choose the classes."""
+    seed: int = 0
+    """Image i depends on (seed, i) alone."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+def train(job: TrainJob) -> None:
+    """Train a model and keep its checkpoints."""
+    device = training.pick_device(job.device)
+    _check_writable(job.out)
+    if not job.resume and checkpoint.exists(job.out):
+        raise ValueError(f"out: {job.out} already holds a run; add --resume to go on, or name another folder")
+    trainer = training.Trainer(job.config, device)
+    if job.resume:
+        trainer.restore(job.out)
+    parameters = sum(p.numel() for p in trainer.net.parameters())
+    print(f"{parameters:,} parameters, {len(trainer.images):,} images, on {_describe(device)}", flush=True)
+    begun, seen = time.perf_counter(), trainer.images_seen
+    try:
+        trainer.fit(job.out)
+    except KeyboardInterrupt:
+        print(f"stopped and saved at {trainer.images_seen:,} images; go on with --resume", file=sys.stderr)
+        raise
+    seconds = time.perf_counter() - begun
+    rate = (trainer.images_seen - seen) / seconds
+    print(f"saved {job.out} at {trainer.images_seen:,} images: {seconds:.0f} s, {rate:.0f} images/s")
+
+
+def sample(job: SampleJob) -> None:
+    """Draw images from a trained run and write them as one picture."""
+    if job.n < 1 or job.columns < 1:
+        raise ValueError(f"n, columns: expected at least 1, got {job.n} and {job.columns}")
+    _check_writable(job.out.parent)
+    device = training.pick_device(job.device)
+    denoiser, config = training.load_denoiser(job.run, device)
+    denoiser = denoiser.given(_labels(job, config, device))
+    shape = (job.n, config.model.in_channels, config.model.image_size, config.model.image_size)
+    options = {"eta": job.eta} if job.sampler == "ddim" else {}
+    begun = time.perf_counter()
+    x = samplers.sample(
+        Clipped(denoiser),
+        shape,
+        getattr(samplers, job.sampler),
+        steps=job.steps,
+        spacing=job.spacing,
+        seed=job.seed,
+        device=device,
+        progress=True,
+        **options,
+    )
+    seconds = time.perf_counter() - begun
+    plots.save_grid(x, job.out, job.columns)
+    print(f"wrote {job.out}: {job.n} images by {job.sampler} in {job.steps} steps, {seconds:.1f} s on {_describe(device)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    jobs = {name: TrainJob(out=tyro.MISSING, config=make()) for name, make in PRESETS.items()}
+    told = {name: (make.__doc__ or "").splitlines()[0] for name, make in PRESETS.items()}
+    preset = tyro.extras.subcommand_type_from_defaults(jobs, told, prefix_names=False)
+
+    def train_preset(job: preset) -> None:
+        """Train a model and keep its checkpoints; takes the name of a preset, each value of which can be changed."""
+        train(job)
+
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"train": train_preset, "sample": sample},
+            prog="python -m ddpm_lib",
+            description="Train diffusion models and sample from them.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        )
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _labels(job: SampleJob, config: TrainConfig, device: torch.device) -> torch.Tensor | None:
+    count = config.model.num_classes
+    if job.unconditional or count is None:
+        if job.classes:
+            raise ValueError("classes: expected none, as the images are to be drawn without a class")
+        return None
+    classes = torch.tensor(job.classes or range(count))
+    if classes.min() < 0 or classes.max() >= count:
+        raise ValueError(f"classes: expected classes in 0..{count - 1}, got {list(job.classes)}")
+    return classes[torch.arange(job.n) % len(classes)].to(device)
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the work is done, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"out: cannot write to {folder}: {error.strerror}") from None
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else str(device)
+
+
+__all__ = ["main", "sample", "train"]

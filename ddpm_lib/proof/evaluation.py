@@ -1,0 +1,154 @@
+"""Does the integrals, sums, products, derivatives and limits of a claim, so that the normal form can decide it."""
+
+from __future__ import annotations
+
+from sympy import (
+    Add, Derivative, Dummy, Expr, Indexed, Integral, Integer, Limit, Mul, Poly, PolynomialError, Pow, Product, S, Sum, Symbol, binomial,
+    cancel, exp, expand, expand_log, factorial2, limit, log, oo, pi, powsimp, sqrt, together,
+)
+
+from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.normal_form import canon, rational
+
+LONGEST_SUM = 64  # a sum of more terms than this is not written out
+
+
+class Diverges(ValueError):
+    """An integral over the real line that has no finite value."""
+
+
+def do_sums(e: Expr) -> Expr:
+    """e with its finite sums written out, telescoping products closed, and the others in one standard form."""
+    if e.is_Atom or isinstance(e, Indexed) or not e.args:
+        return e
+    if isinstance(e, (Sum, Product)):
+        return _one_sum(e)
+    return e.func(*[do_sums(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+
+
+def _one_sum(e: Sum | Product) -> Expr:
+    kind = type(e)
+    body = do_sums(e.function)
+    for k, low, high in e.limits:
+        body = _over(kind, body, k, low, high)
+    return body
+
+
+def _over(kind, body: Expr, k: Symbol, low: Expr, high: Expr) -> Expr:
+    """The sum (or product) of body for k = low..high."""
+    is_sum = kind is Sum
+    join = Add if is_sum else Mul
+    if (high - low).is_Integer:
+        if high - low > LONGEST_SUM:
+            return kind(body, (k, low, high))
+        if high < low - 1:
+            raise ValueError(f"a sum or product runs from {low} to {high}: expected low <= high + 1")
+        return join(*[do_sums(body.subs(k, low + j)) for j in range(int(high - low) + 1)])
+    if not is_sum:
+        whole = [part for part in map(lambda p: _bar_ratio(p, k, low, high), Mul.make_args(body))]
+        if all(part is not None for part in whole):
+            return Mul(*whole)
+    if low.is_Integer and low != 1 and high is not oo:
+        body, high = body.subs(k, k + low - 1), high - low + 1
+        low = S.One
+    offset, base = high.as_coeff_Add()
+    ends = S.Zero if is_sum else S.One
+    if offset.is_Integer and abs(offset) <= LONGEST_SUM and high is not oo:
+        extra = range(1, int(offset) + 1) if offset > 0 else range(int(offset) + 1, 1)
+        parts = [body.subs(k, base + j) for j in extra]
+        ends, high = join(*parts), base
+        if offset < 0:
+            ends = -ends if is_sum else 1 / ends
+    if not is_sum:
+        return Mul(*[_product(part, k, low, high) for part in Mul.make_args(body)]) * ends
+    return Add(*[_sum(term, k, low, high) for term in Add.make_args(expand(expand_log(body)))]) + ends
+
+
+def _bar_ratio(part: Expr, k, low, high) -> Expr | None:
+    """The product of alpha[k + c]**p over k = low..high, which is a ratio of two alpha_bar."""
+    base, power = part.as_base_exp()
+    if isinstance(base, Indexed) and base.base == N.alpha and not power.has(k):
+        shift = base.indices[0] - k
+        if not shift.has(k):
+            return (N.alpha_bar[high + shift] / N.alpha_bar[low - 1 + shift]) ** power
+    return part ** (high - low + 1) if not part.has(k) else None
+
+
+def _product(part: Expr, k, low, high) -> Expr:
+    ratio = _bar_ratio(part, k, low, high)
+    return Product(part, (k, low, high)) if ratio is None else ratio
+
+
+def _sum(term: Expr, k, low, high) -> Expr:
+    free, bound = term.as_independent(k, as_Add=False)
+    if bound == 1:
+        return free * (high - low + 1)
+    whole = Sum(bound, (k, low, high))
+    if not bound.has(Indexed):
+        done = whole.doit()
+        if not done.has(Sum, S.NaN, oo) and done.is_Piecewise is not True:
+            whole = done
+    return free * whole
+
+
+def do_integrals(e: Expr) -> Expr:
+    """e, in a chart's symbols, with its derivatives, integrals and limits done, as far as that is possible."""
+    if e.is_Atom or not e.args or isinstance(e, (Indexed, Sum, Product)):
+        return e
+    args = [do_integrals(arg) if isinstance(arg, Expr) else arg for arg in e.args]
+    if isinstance(e, Integral):
+        value = args[0]
+        for bounds in e.limits:
+            value = _integral(value, *bounds)
+        return value
+    if isinstance(e, Derivative):
+        return Derivative(args[0], *e.args[1:]).doit()
+    if isinstance(e, Limit):
+        return limit(canon(args[0]), *e.args[1:3], dir=str(e.args[3]))
+    return e.func(*args)
+
+
+def _integral(f: Expr, x: Symbol, *bounds: Expr) -> Expr:
+    if bounds == (-oo, oo):
+        done = gaussian_integral(f, x)
+        if done is not None:
+            return done
+    return Integral(f, (x, *bounds)).doit()
+
+
+def gaussian_integral(f: Expr, x: Symbol) -> Expr | None:
+    """The integral over R of a sum of terms polynomial(x) exp(quadratic(x)); None if f has no such form.
+
+    Completes the square: exp(-a x² + b x + c) has the mass √(π/a) exp(c + b²/(4a)), and x under it is normal with
+    mean b/(2a) and variance 1/(2a), whose moments are known. Raises Diverges where a is not positive.
+    """
+    total = S.Zero
+    for term in Add.make_args(expand(canon(f), power_exp=False, log=False)):
+        free, bound = term.as_independent(x, as_Add=False)
+        exponent = Add(*[part.args[0] for part in Mul.make_args(bound) if isinstance(part, exp)])
+        weight = Mul(*[part for part in Mul.make_args(bound) if not isinstance(part, exp)])
+        try:
+            quadratic = Poly(together(exponent), x)
+            polynomial = Poly(weight, x)
+        except PolynomialError:
+            return None
+        if quadratic.has(exp) and any(c.has(x) for c in quadratic.coeffs()):
+            return None
+        if polynomial.is_zero:
+            continue
+        if quadratic.degree() > 2:
+            return None
+        a, b, c = (rational(quadratic.coeff_monomial(x**m)) for m in (2, 1, 0))
+        a = -a
+        if a.is_positive is not True:
+            if a.is_nonpositive:
+                raise Diverges(f"the integral of {term} over {x} has no finite value")
+            return None
+        centre, spread = rational(b / (2 * a)), rational(1 / (2 * a))
+        moments = S.Zero
+        for (power,), coefficient in polynomial.terms():
+            for j in range(0, power + 1, 2):
+                even = factorial2(j - 1) if j else S.One
+                moments += coefficient * binomial(power, j) * centre ** (power - j) * spread ** (j // 2) * even
+        total += free * moments * canon(sqrt(pi / a)) * exp(rational(c + b**2 / (4 * a)))
+    return total

@@ -1,0 +1,170 @@
+"""Is an expression identically zero? A decision by normal forms, for what the derivations are made of.
+
+Roots, logarithms and exponentials are split into independent generators (the square root of an irreducible
+positive factor, its logarithm, the exponential of one exponent); what is left is a rational function of these, and
+it is zero exactly when its numerator, with each root's own equation used, is the zero polynomial. A root or a
+logarithm of a product is split only where SymPy knows the factor to be positive, so no branch cut is crossed.
+"""
+
+from __future__ import annotations
+
+from sympy import (
+    Add, Expr, Integer, Mul, Poly, Pow, Rational, S, Symbol, cancel, exp, expand, expand_log, factor, factorint, fraction, ilcm, log,
+    together,
+)
+
+
+def rational(e: Expr) -> Expr:
+    """e as one fraction with its numerator and denominator factored, roots and logarithms taken as they stand."""
+    return factor(together(e))
+
+
+def _factors(e: Expr) -> list[tuple[Expr, Expr]]:
+    """e as a product of (base, exponent); integers come as their primes; a base may be of any sign."""
+    pairs = []
+    for part in Mul.make_args(rational(canon(e))):
+        if part.is_Rational:
+            sign = -1 if part < 0 else 1
+            if sign < 0:
+                pairs.append((S.NegativeOne, S.One))
+            for number, power in ((abs(part.p), 1), (part.q, -1)):
+                pairs += [(Integer(p), Integer(power * m)) for p, m in factorint(number).items()]
+        elif isinstance(part, exp):
+            pairs.append((part, S.One))
+        else:
+            pairs.append(part.as_base_exp())
+    return pairs
+
+
+def _power(base: Expr, exponent: Expr) -> Expr:
+    """base**exponent for a fractional or symbolic exponent, the positive factors of base taken apart."""
+    result, rest = S.One, S.One
+    for factor_, power in _factors(base):
+        if isinstance(factor_, exp) and factor_.args[0].is_real:
+            result *= exp(canon(factor_.args[0] * power * exponent))
+        elif factor_.is_positive and power.is_real:
+            for term in Add.make_args(expand(power * exponent)):
+                result *= Pow(factor_, term)
+        else:
+            rest *= factor_**power
+    return result * Pow(rest, exponent)
+
+
+def _log(argument: Expr) -> Expr:
+    """log(argument), the positive factors of the argument taken apart."""
+    result, rest = S.Zero, S.One
+    for factor_, power in _factors(argument):
+        if isinstance(factor_, exp) and factor_.args[0].is_real:
+            result += factor_.args[0] * power
+        elif factor_.is_positive and power.is_real:
+            result += power * log(factor_)
+        else:
+            rest *= factor_**power
+    return result + log(rest)
+
+
+def canon(e: Expr) -> Expr:
+    """e with every root, power and logarithm inside it split into positive irreducible factors."""
+    if e.is_Atom or not e.args or e.is_Boolean:
+        return e
+    if isinstance(e, exp):
+        exponent = S.Zero
+        prefactor = S.One
+        for term in Add.make_args(expand(expand_log(canon(e.args[0])))) if e.args[0].has(log) else [canon(e.args[0])]:
+            coefficient, logarithm = _log_term(term)
+            if logarithm is not None and logarithm.args[0].is_positive:
+                prefactor *= Pow(logarithm.args[0], coefficient)
+            else:
+                exponent += term
+        return prefactor * exp(cancel(together(exponent)))
+    if isinstance(e, log):
+        return _log(e.args[0])
+    if e.is_Pow and not e.exp.is_Integer:
+        return _power(e.base, canon(e.exp))
+    return e.func(*[canon(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+
+
+def _log_term(term: Expr) -> tuple[Expr, Expr | None]:
+    """term as coefficient * log(something), or None in the second place if it has no such form."""
+    logs = [part for part in Mul.make_args(term) if isinstance(part, log)]
+    if len(logs) != 1:
+        return S.One, None
+    return term / logs[0], logs[0]
+
+
+class _Generators:
+    """Gives a symbol to each independent root, exponential, logarithm or unopened function in an expression."""
+
+    def __init__(self):
+        self.roots: dict[Expr, tuple[Symbol, int]] = {}  # base -> symbol r, q with r**q = base
+        self.orders: dict[Expr, int] = {}
+        self.powers: list[tuple[Expr, Symbol]] = []  # exponent E -> symbol for exp(E)
+        self.others: dict[Expr, Symbol] = {}
+
+    def scan(self, e: Expr) -> None:
+        """Note which roots of which base occur, so that one symbol serves them all."""
+        for power in e.atoms(Pow):
+            if power.exp.is_Rational and not power.exp.is_Integer:
+                self.orders[power.base] = ilcm(self.orders.get(power.base, 1), power.exp.q)
+
+    def _new(self, kind: str) -> Symbol:
+        return Symbol(f"_{kind}{len(self.roots) + len(self.powers) + len(self.others)}", positive=True)
+
+    def _exponential(self, exponent: Expr) -> Expr:
+        if exponent == 0:
+            return S.One
+        for known, symbol in self.powers:
+            ratio = cancel(together(exponent / known))
+            if ratio.is_Integer:
+                return symbol**ratio
+        symbol = self._new("exp")
+        self.powers.append((exponent, symbol))
+        return symbol
+
+    def replace(self, e: Expr) -> Expr:
+        """e with its generators in place of roots, exponentials and functions."""
+        if e.is_Number or isinstance(e, Symbol):
+            return e
+        if e.is_Add or e.is_Mul:
+            return e.func(*[self.replace(arg) for arg in e.args])
+        if isinstance(e, exp):
+            return self._exponential(e.args[0])
+        if e.is_Pow and e.exp.is_Integer:
+            return self.replace(e.base) ** e.exp
+        if e.is_Pow and e.exp.is_Rational:
+            if e.base not in self.roots:
+                self.roots[e.base] = (self._new("root"), self.orders[e.base])
+            symbol, order = self.roots[e.base]
+            return symbol ** (e.exp * order)
+        if e.is_Pow and e.base.is_positive:
+            return self._exponential(e.exp * log(e.base))
+        if e not in self.others:
+            self.others[e] = self._new("other")
+        return self.others[e]
+
+    def reduce(self, numerator: Expr) -> Expr:
+        """The numerator with r**q replaced by its base for each root r, until no power of r reaches q."""
+        for _ in range(1 + len(self.roots)):
+            for base, (symbol, order) in self.roots.items():
+                if not numerator.has(symbol):
+                    continue
+                value = self.replace(base)
+                terms = Poly(numerator, symbol).terms()
+                numerator = expand(Add(*[c * value ** (m // order) * symbol ** (m % order) for (m,), c in terms]))
+        return numerator
+
+
+def is_zero(e: Expr) -> bool:
+    """True only if e is identically zero. False means: not shown."""
+    if e == 0:
+        return True
+    e = canon(e)
+    if e == 0:
+        return True
+    generators = _Generators()
+    generators.scan(e)
+    numerator, _ = fraction(together(generators.replace(e)))
+    return generators.reduce(expand(numerator)) == 0
+
+
+__all__ = ["Rational", "canon", "is_zero", "rational"]
