@@ -19,7 +19,7 @@ def chapter_number(docname: str) -> int:
     """The number that a chapter's file name starts with. Raises SphinxError where there is none."""
     match = CHAPTER.fullmatch(docname)
     if match is None:
-        raise SphinxError(f"{docname} is numbered in _toc.yml, but its file name does not start with a number")
+        raise SphinxError(f"{docname} is numbered in _toc.yml, but its file name starts with no number")
     return int(match[1])
 
 

@@ -26,7 +26,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?"
 REMOTE = re.compile(rf"(?:https://(?:[^/@]+@)?|ssh://git@|git@)github\.com[/:]({NAME})(?:\.git)?/?")
 
 INSTALL_CELL = """\
-# Install the book's library, at the commit this copy was made from; torch, torchvision and numpy stay as they are.
+# Installs the book's library at the commit of this copy; torch, torchvision and numpy stay as they are.
 import importlib, subprocess, sys, tempfile
 from importlib.metadata import distributions
 
