@@ -1,0 +1,46 @@
+"""The embedded digits and the scale of pixels."""
+
+import pytest
+import torch
+
+from ddpm_lib import data
+
+
+def test_mnist5k_holds_five_hundred_of_each_digit():
+    digits = data.load("mnist5k", "all")
+    assert digits.pixels.shape == (5000, 1, 28, 28)
+    assert digits.pixels.dtype == torch.uint8
+    assert digits.labels.bincount().tolist() == [500] * 10
+    assert digits.pixels.max() == 255
+
+
+def test_train_and_test_are_disjoint_balanced_and_together_all():
+    train, test, whole = (data.load("mnist5k", split) for split in ("train", "test", "all"))
+    assert train.labels.bincount().tolist() == [450] * 10
+    assert test.labels.bincount().tolist() == [50] * 10
+    both = torch.cat([train.pixels, test.pixels]).flatten(1)
+    order = [tuple(row) for row in both.tolist()]
+    assert sorted(order) == sorted(tuple(row) for row in whole.pixels.flatten(1).tolist())
+
+
+def test_bytes_survive_the_way_to_the_models_scale_and_back():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    x = data.to_unit(pixels)
+    assert (x.min(), x.max()) == (-1, 1)
+    assert torch.equal(data.to_bytes(x), pixels)
+    assert data.to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: data.load("mnist"), "data: expected one of mnist5k, got 'mnist'"),
+        (lambda: data.load("mnist5k", "valid"), "split: expected 'train', 'test' or 'all', got 'valid'"),
+        (lambda: data.to_unit(torch.zeros(2)), "pixels: expected uint8, got torch.float32"),
+        (lambda: data.Images(torch.zeros(2, 3), torch.zeros(2), ()), "pixels: expected"),
+        (lambda: data.Images(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3), ()), "labels: expected 2"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
