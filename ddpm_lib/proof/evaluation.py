@@ -1,10 +1,32 @@
-"""Does the integrals, sums, products, derivatives and limits of a claim, so that the normal form can decide it."""
+"""Does the integrals, sums, products, derivatives and limits of a claim, so that the normal form can decide
+it."""
 
 from __future__ import annotations
 
 from sympy import (
-    Add, Derivative, Dummy, Expr, Indexed, Integral, Integer, Limit, Mul, Poly, PolynomialError, Pow, Product, S, Sum, Symbol, binomial,
-    cancel, exp, expand, expand_log, factorial2, limit, log, oo, pi, powsimp, sqrt, together,
+    Add,
+    Derivative,
+    Expr,
+    Indexed,
+    Integral,
+    Limit,
+    Mul,
+    Poly,
+    PolynomialError,
+    Product,
+    S,
+    Sum,
+    Symbol,
+    binomial,
+    exp,
+    expand,
+    expand_log,
+    factorial2,
+    limit,
+    oo,
+    pi,
+    sqrt,
+    together,
 )
 
 from ddpm_lib.proof import notation as N
@@ -18,7 +40,8 @@ class Diverges(ValueError):
 
 
 def do_sums(e: Expr) -> Expr:
-    """e with its finite sums written out, telescoping products closed, and the others in one standard form."""
+    """e with its finite sums written out, telescoping products closed, and the others in one standard
+    form."""
     if e.is_Atom or isinstance(e, Indexed) or not e.args:
         return e
     if isinstance(e, (Sum, Product)):
@@ -92,7 +115,8 @@ def _sum(term: Expr, k, low, high) -> Expr:
 
 
 def do_integrals(e: Expr) -> Expr:
-    """e, in a chart's symbols, with its derivatives, integrals and limits done, as far as that is possible."""
+    """e, in a chart's symbols, with its derivatives, integrals and limits done, as far as that is
+    possible."""
     if e.is_Atom or not e.args or isinstance(e, (Indexed, Sum, Product)):
         return e
     args = [do_integrals(arg) if isinstance(arg, Expr) else arg for arg in e.args]
@@ -119,8 +143,9 @@ def _integral(f: Expr, x: Symbol, *bounds: Expr) -> Expr:
 def gaussian_integral(f: Expr, x: Symbol) -> Expr | None:
     """The integral over R of a sum of terms polynomial(x) exp(quadratic(x)); None if f has no such form.
 
-    Completes the square: exp(-a x² + b x + c) has the mass √(π/a) exp(c + b²/(4a)), and x under it is normal with
-    mean b/(2a) and variance 1/(2a), whose moments are known. Raises Diverges where a is not positive.
+    Completes the square: exp(-a x² + b x + c) has the mass √(π/a) exp(c + b²/(4a)), and x under it is
+    normal with mean b/(2a) and variance 1/(2a), whose moments are known. Raises Diverges where a is not
+    positive.
     """
     total = S.Zero
     for term in Add.make_args(expand(canon(f), power_exp=False, log=False)):
@@ -149,6 +174,8 @@ def gaussian_integral(f: Expr, x: Symbol) -> Expr | None:
         for (power,), coefficient in polynomial.terms():
             for j in range(0, power + 1, 2):
                 even = factorial2(j - 1) if j else S.One
-                moments += coefficient * binomial(power, j) * centre ** (power - j) * spread ** (j // 2) * even
+                moments += (
+                    coefficient * binomial(power, j) * centre ** (power - j) * spread ** (j // 2) * even
+                )
         total += free * moments * canon(sqrt(pi / a)) * exp(rational(c + b**2 / (4 * a)))
     return total

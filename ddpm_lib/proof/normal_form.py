@@ -1,21 +1,40 @@
 """Is an expression identically zero? A decision by normal forms, for what the derivations are made of.
 
 Roots, logarithms and exponentials are split into independent generators (the square root of an irreducible
-positive factor, its logarithm, the exponential of one exponent); what is left is a rational function of these, and
-it is zero exactly when its numerator, with each root's own equation used, is the zero polynomial. A root or a
-logarithm of a product is split only where SymPy knows the factor to be positive, so no branch cut is crossed.
+positive factor, its logarithm, the exponential of one exponent); what is left is a rational function of
+these, and it is zero exactly when its numerator, with each root's own equation used, is the zero
+polynomial. A root or a logarithm of a product is split only where SymPy knows the factor to be positive, so
+no branch cut is crossed.
 """
 
 from __future__ import annotations
 
 from sympy import (
-    Add, Expr, Integer, Mul, Poly, Pow, Rational, S, Symbol, cancel, exp, expand, expand_log, factor, factorint, fraction, ilcm, log,
+    Add,
+    Expr,
+    Integer,
+    Mul,
+    Poly,
+    Pow,
+    Rational,
+    S,
+    Symbol,
+    cancel,
+    exp,
+    expand,
+    expand_log,
+    factor,
+    factorint,
+    fraction,
+    ilcm,
+    log,
     together,
 )
 
 
 def rational(e: Expr) -> Expr:
-    """e as one fraction with its numerator and denominator factored, roots and logarithms taken as they stand."""
+    """e as one fraction with its numerator and denominator factored, roots and logarithms taken as they
+    stand."""
     return factor(together(e))
 
 
@@ -70,7 +89,9 @@ def canon(e: Expr) -> Expr:
     if isinstance(e, exp):
         exponent = S.Zero
         prefactor = S.One
-        for term in Add.make_args(expand(expand_log(canon(e.args[0])))) if e.args[0].has(log) else [canon(e.args[0])]:
+        for term in (
+            Add.make_args(expand(expand_log(canon(e.args[0])))) if e.args[0].has(log) else [canon(e.args[0])]
+        ):
             coefficient, logarithm = _log_term(term)
             if logarithm is not None and logarithm.args[0].is_positive:
                 prefactor *= Pow(logarithm.args[0], coefficient)
@@ -93,7 +114,8 @@ def _log_term(term: Expr) -> tuple[Expr, Expr | None]:
 
 
 class _Generators:
-    """Gives a symbol to each independent root, exponential, logarithm or unopened function in an expression."""
+    """Gives a symbol to each independent root, exponential, logarithm or unopened function in an
+    expression."""
 
     def __init__(self):
         self.roots: dict[Expr, tuple[Symbol, int]] = {}  # base -> symbol r, q with r**q = base
@@ -150,7 +172,9 @@ class _Generators:
                     continue
                 value = self.replace(base)
                 terms = Poly(numerator, symbol).terms()
-                numerator = expand(Add(*[c * value ** (m // order) * symbol ** (m % order) for (m,), c in terms]))
+                numerator = expand(
+                    Add(*[c * value ** (m // order) * symbol ** (m % order) for (m,), c in terms])
+                )
         return numerator
 
 

@@ -8,15 +8,40 @@ from dataclasses import asdict, dataclass, field
 MIME = "application/vnd.ddpm.proof+json"
 
 REASONS = (
-    "Bayes", "Chapman-Kolmogorov", "Jensen", "Markov property", "Tweedie", "algebra", "chain rule", "change of variables",
-    "completing the square", "convexity", "definition", "differentiation", "enumeration", "expansion", "independence",
-    "induction", "integration", "integration by parts", "limit", "linearity", "normalisation", "reparameterisation",
-    "substitution", "summation", "symmetry", "telescoping", "total probability", "triangle inequality",
+    "Bayes",
+    "Chapman-Kolmogorov",
+    "Jensen",
+    "Markov property",
+    "Tweedie",
+    "algebra",
+    "chain rule",
+    "change of variables",
+    "completing the square",
+    "convexity",
+    "definition",
+    "differentiation",
+    "enumeration",
+    "expansion",
+    "independence",
+    "induction",
+    "integration",
+    "integration by parts",
+    "limit",
+    "linearity",
+    "normalisation",
+    "reparameterisation",
+    "substitution",
+    "summation",
+    "symmetry",
+    "telescoping",
+    "total probability",
+    "triangle inequality",
 )
 
 
 class ProofError(AssertionError):
-    """A claim that is false, or that means nothing somewhere. ``label``, ``point``, ``left``, ``right`` say where."""
+    """A claim that is false, or that means nothing somewhere. ``label``, ``point``, ``left``, ``right`` say
+    where."""
 
     def __init__(self, message: str, label: str = "", point: dict | None = None, left=None, right=None):
         super().__init__(message)
@@ -25,7 +50,8 @@ class ProofError(AssertionError):
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome for one label. kind: identity, inequality, definition or assumption; status: proved, checked or
+    """The outcome for one label. kind: identity, inequality, definition or assumption; status: proved,
+    checked or
     stated. lhs and rhs are SymPy text; points counts the random points, seed is what they were drawn from."""
 
     label: str
@@ -88,7 +114,9 @@ def _in_notebook() -> bool:
 def check_label(label: str) -> None:
     """Raises ValueError unless label looks like eq-posterior-mean."""
     if not isinstance(label, str) or not re.fullmatch(r"[a-z]+(-[a-z0-9]+)+", label):
-        raise ValueError(f"label: expected small words joined by hyphens, such as 'eq-posterior-mean', got {label!r}")
+        raise ValueError(
+            f"label: expected small words joined by hyphens, such as 'eq-posterior-mean', got {label!r}"
+        )
 
 
 def check_reason(by: str) -> None:

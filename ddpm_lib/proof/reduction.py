@@ -1,8 +1,9 @@
 """From the table's symbols to independent atoms.
 
-The quantities of a schedule hang together (alpha_bar[t] = alpha[t] alpha_bar[t - 1], ...). Here they are written in
-independent positive numbers u, such as alpha[t] = 1 / (1 + u), so that a claim becomes one about free symbols and
-the sign of beta[t], of 1 - alpha_bar[t] and the like is manifest. Every schedule is such a choice of numbers.
+The quantities of a schedule hang together (alpha_bar[t] = alpha[t] alpha_bar[t - 1], ...). Here they are
+written in independent positive numbers u, such as alpha[t] = 1 / (1 + u), so that a claim becomes one about
+free symbols and the sign of beta[t], of 1 - alpha_bar[t] and the like is manifest. Every schedule is such a
+choice of numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ LONGEST_SUM = 64  # a sum with more terms than this is not written out
 
 
 def open_notation(e: Expr) -> Expr:
-    """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0 (the same for bits)."""
+    """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0 (the same for
+    bits)."""
     e = e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit())
     t, s, T, zero = N.t, N.s, N.T, S.Zero
     same = {N.x[zero]: N.x_0, N.x[t]: N.x_t, N.x[t - 1]: N.x_prev, N.x[s]: N.x_s, N.x[T]: N.x_T}
@@ -64,7 +66,11 @@ class Chart:
         sigmas = {q.indices[0] for q in indexed if q.base == N.sigma}
         offsets: dict[Expr, tuple[set[int], set[int]]] = {}
         for base, m, is_bar in [
-            *((*_split(q.indices[0]), q.base == N.alpha_bar) for q in indexed if q.base in (N.alpha, N.alpha_bar)),
+            *(
+                (*_split(q.indices[0]), q.base == N.alpha_bar)
+                for q in indexed
+                if q.base in (N.alpha, N.alpha_bar)
+            ),
             *((*_split(m - 1), True) for m in sigmas),
         ]:
             offsets.setdefault(base, (set(), set()))[is_bar].add(m)
@@ -102,7 +108,9 @@ class Chart:
             bar = S.One if first == 0 else self._fraction()
         else:
             bar = self._fraction()
-            for earlier, last in reversed(tops):  # s <= t - 1 and t <= T: the later one is a part of the earlier
+            for earlier, last in reversed(
+                tops
+            ):  # s <= t - 1 and t <= T: the later one is a part of the earlier
                 gap = 1 if earlier == N.s else 0
                 if rank.get(base) is not None and last <= first + gap:
                     bar = self.bar(earlier + last) * bar

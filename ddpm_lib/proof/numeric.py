@@ -1,0 +1,226 @@
+"""Evaluates a claim's side at a point with many digits, by mpmath and without SymPy's own simplifications."""
+
+from __future__ import annotations
+
+import mpmath
+from mpmath import mp, mpf
+from sympy import Derivative, Expr, Indexed, Integral, Limit, Product, Sum, Symbol, oo
+from sympy.core.function import AppliedUndef
+
+from ddpm_lib.proof.points import Point, lookup
+
+DIGITS = 60
+TOLERANCE = mpf(10) ** -50
+
+
+class Undefined(ArithmeticError):
+    """The expression has no finite real value at this point, or none that can be computed reliably."""
+
+
+def evaluate(e: Expr, point: Point, digits: int = DIGITS) -> mpf:
+    """The value of e at the point, computed with this many digits."""
+    with mp.workdps(digits):
+        return +_walk(e, point, {})
+
+
+def _walk(e: Expr, point: Point, env: dict) -> mpf:
+    if e in env:
+        return env[e]
+    if e.is_Rational:
+        return mpf(e.p) / e.q
+    if e.is_Number or e.is_NumberSymbol:
+        if not e.is_finite:
+            raise Undefined(f"{e} occurs in it")
+        return mpmath.mpmathify(e.evalf(mp.dps + 5))
+    if isinstance(e, Symbol):
+        return _number(point.value(e))
+    if isinstance(e, Indexed):
+        try:
+            return _number(lookup(point, e, _index(_walk(e.indices[0], point, env))))
+        except (IndexError, ZeroDivisionError, TypeError) as error:
+            raise Undefined(f"{e}: {error}") from None
+    special = {Sum: _sum, Product: _sum, Integral: _integral, Derivative: _derivative, Limit: _limit}.get(
+        type(e)
+    )
+    if special is not None:
+        return special(e, point, env)
+    if isinstance(e, AppliedUndef):
+        return _any_function(e, point, [_walk(arg, point, env) for arg in e.args])
+    return _apply(e, [_walk(arg, point, env) for arg in e.args])
+
+
+def _number(value: Expr) -> mpf:
+    if value is None or value.has(oo) or not value.is_finite:
+        raise Undefined("a table has no finite value there")
+    return mpf(value.p) / value.q if value.is_Rational else mpmath.mpmathify(value.evalf(mp.dps + 5))
+
+
+def _index(value: mpf) -> int:
+    if value != int(value):
+        raise Undefined(f"{mpmath.nstr(value)} is not a step")
+    return int(value)
+
+
+def _apply(e: Expr, args: list[mpf]) -> mpf:
+    name = e.func.__name__
+    if e.is_Add:
+        return mpmath.fsum(args)
+    if e.is_Mul:
+        return mpmath.fprod(args)
+    if name == "log" and args[0] <= 0:
+        raise Undefined(f"the logarithm of {mpmath.nstr(args[0], 6)}")
+    if e.is_Pow and args[0] == 0 and args[1] < 0:
+        raise Undefined("a division by zero")
+    if e.is_Pow and args[0] < 0 and args[1] != int(args[1]):
+        raise Undefined(f"a root of {mpmath.nstr(args[0], 6)}")
+    function = KNOWN.get(name) or getattr(mpmath, name, None)
+    if function is None:
+        raise Undefined(f"{name} cannot be evaluated")
+    value = function(*args)
+    if not isinstance(value, mpf) or not mpmath.isfinite(value):
+        raise Undefined(f"{name} has no finite real value there")
+    return value
+
+
+def _normal_pdf(x: mpf, mean: mpf, var: mpf) -> mpf:
+    if var <= 0:
+        raise Undefined(f"a normal density with the variance {mpmath.nstr(var, 6)}")
+    return mpmath.exp(-((x - mean) ** 2) / (2 * var)) / mpmath.sqrt(2 * mpmath.pi * var)
+
+
+def _bernoulli_pmf(x: mpf, p: mpf) -> mpf:
+    if x not in (0, 1) or not 0 <= p <= 1:
+        raise Undefined(f"a Bernoulli probability at x = {mpmath.nstr(x, 6)}, p = {mpmath.nstr(p, 6)}")
+    return p if x == 1 else 1 - p
+
+
+KNOWN = {  # what mpmath has under another name, or not at all
+    "Pow": mpmath.power,
+    "Abs": abs,
+    "Max": max,
+    "Min": min,
+    "normal_pdf": _normal_pdf,
+    "bernoulli_pmf": _bernoulli_pmf,
+}
+
+
+def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
+    """An unknown function stands for any: here a positive smooth one of its own, that decays in each
+    argument."""
+    name = e.func.__name__
+    exponent = mpf(0)
+    for i, u in enumerate(args):
+        centre = mpf(point.draw(f"{name}/{i}/centre", -90, 90)) / 100
+        width = mpf(point.draw(f"{name}/{i}/width", 50, 180)) / 100
+        exponent += (u - centre) ** 2 / width
+        for j in range(i):
+            exponent += mpf(point.draw(f"{name}/{i}/{j}", -15, 15)) / 100 * u * args[j]
+    return mpf(point.draw(f"{name}/height", 20, 200)) / 100 * mpmath.exp(-exponent)
+
+
+def _sum(e: Sum | Product, point: Point, env: dict) -> mpf:
+    (k, low, high), *outer = reversed(e.limits)
+    body = e.func(e.function, *reversed(outer)) if outer else e.function
+    if low.has(oo) or high.has(oo):
+        raise Undefined("an infinite sum")
+    low, high = _index(_walk(low, point, env)), _index(_walk(high, point, env))
+    if high < low - 1:
+        raise Undefined(f"a sum from {low} to {high}")
+    values = [_walk(body, point, {**env, k: mpf(m)}) for m in range(low, high + 1)]
+    return mpmath.fsum(values) if isinstance(e, Sum) else mpmath.fprod(values)
+
+
+def _derivative(e: Derivative, point: Point, env: dict) -> mpf:
+    (x, order), *others = e.variable_count
+    if others:
+        raise Undefined("a mixed derivative")
+    at = _walk(x, point, env)
+    return mpmath.diff(lambda u: _walk(e.expr, point, {**env, x: u}), at, int(order))
+
+
+def _limit(e: Limit, point: Point, env: dict) -> mpf:
+    """The value close to the limit point, at two distances; they must agree to half of the digits."""
+    body, x, target, direction = e.args
+    sign = -1 if str(direction) == "-" else 1
+    values = []
+    with mp.workdps(4 * mp.dps):
+        for distance in (mpf(10) ** -mp.dps, mpf(10) ** -(2 * mp.dps)):
+            near = mpf(1) / distance if target == oo else _walk(target, point, env) + sign * distance
+            values.append(_walk(body, point, {**env, x: near}))
+    if abs(values[0] - values[1]) > mpf(10) ** -(mp.dps // 2) * (1 + abs(values[1])):
+        raise Undefined("a limit that does not settle")
+    return values[1]
+
+
+def _integral(e: Integral, point: Point, env: dict) -> mpf:
+    (x, *bounds), *outer = reversed(e.limits)
+    body = Integral(e.function, *reversed(outer)) if outer else e.function
+
+    def f(u):
+        return _walk(body, point, {**env, x: u})
+
+    if bounds == [-oo, oo]:
+        return _over_the_line(f)
+    if len(bounds) != 2:
+        raise Undefined("an integral without limits")
+    low, high = (
+        mpmath.inf * (1 if b == oo else -1) if b in (oo, -oo) else _walk(b, point, env) for b in bounds
+    )
+    value, error = mpmath.quad(f, [low, high], error=True)
+    if not mpmath.isfinite(value) or error > TOLERANCE * (1 + abs(value)):
+        raise Undefined("an integral that cannot be evaluated to 50 digits")
+    return value
+
+
+def _over_the_line(f) -> mpf:
+    """The integral of f over R by the trapezoidal rule, which converges geometrically for smooth decaying f.
+
+    A coarse pass finds where |f| lives; the step is then halved until two results agree.
+    """
+    centre, spread = _bulk(f)
+    with mp.workdps(mp.dps + 10):
+        reach = mpmath.sqrt(2 * mp.dps * mpmath.log(10)) + 2
+        step, previous = mpf(1), None
+        values: dict[mpf, mpf] = {}
+        for _ in range(7):
+            count = int(mpmath.ceil(reach / step))
+            for j in range(-count, count + 1):
+                if j * step not in values:
+                    values[j * step] = f(centre + spread * j * step)
+            total = spread * step * mpmath.fsum(values.values())
+            size = spread * step * mpmath.fsum(map(abs, values.values()))
+            ends = abs(values[-count * step]) + abs(values[count * step])
+            close = previous is not None and abs(total - previous) <= TOLERANCE / 100 * size
+            if close and ends * spread <= TOLERANCE / 100 * size:
+                return total
+            previous, step = total, step / 2
+    raise Undefined("an integral over the real line that does not converge to 50 digits")
+
+
+def _bulk(f) -> tuple[mpf, mpf]:
+    """Centre and spread of |f|, to a few digits."""
+    with mp.workdps(15):
+        grid = [mpmath.sinh(mpf(j) / 16) for j in range(-80, 81)]  # dense near 0, out to ±74
+        try:
+            logs = [mpmath.log(abs(w)) if (w := f(u)) else -mpmath.inf for u in grid]
+        except OverflowError:
+            raise Undefined("an integrand that overflows") from None
+        top = max(logs)
+        if top == -mpmath.inf:
+            return mpf(0), mpf(1)
+        centre, spread = grid[logs.index(top)], mpf(1)
+        for _ in range(40):  # widen or narrow until |f| falls by about half at one spread
+            low, high = (abs(f(centre + side * spread)) / mpmath.exp(top) for side in (-1, 1))
+            mass = (low + high) / 2
+            if mass > 0.9:
+                spread *= mpf(3) / 2
+            elif mass < 0.3:
+                spread *= mpf(2) / 3
+            else:
+                break
+        nodes = [centre + spread * mpf(j) / 3 for j in range(-24, 25)]
+        weights = [abs(f(u)) for u in nodes]
+        mass = mpmath.fsum(weights)
+        centre = mpmath.fsum(w * u for w, u in zip(weights, nodes, strict=True)) / mass
+        variance = mpmath.fsum(w * (u - centre) ** 2 for w, u in zip(weights, nodes, strict=True)) / mass
+        return centre, mpmath.sqrt(variance) or spread

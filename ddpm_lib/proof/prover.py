@@ -1,0 +1,152 @@
+"""The proof of an identity by SymPy: reduce both sides to independent atoms, do what is to be done,
+compare."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from sympy import (
+    Derivative,
+    Expr,
+    Integral,
+    Limit,
+    Product,
+    S,
+    Sum,
+    Symbol,
+    cancel,
+    expand,
+    nan,
+    oo,
+    simplify,
+    together,
+    zoo,
+)
+
+from ddpm_lib.proof.evaluation import do_integrals, do_sums
+from ddpm_lib.proof.normal_form import canon, is_zero, rational
+from ddpm_lib.proof.points import bits_in
+from ddpm_lib.proof.reduction import Chart, in_alphas, open_notation
+
+SMALL = 400  # operations up to which SymPy's own simplify is tried
+
+
+class NotProved(Exception):
+    """SymPy did not get to the end; this says nothing about the claim."""
+
+
+def prove(left: Expr, right: Expr, relation: str = "==") -> str | None:
+    """How left == right (or <=, >=) was proved, in a few words; None if it was not."""
+    bits = bits_in([left, right])
+    cases = [dict(zip(bits, values, strict=True)) for values in product((S.Zero, S.One), repeat=len(bits))]
+    how = ""
+    for case in cases:
+        how = _prove_case(left.xreplace(case), right.xreplace(case), relation)
+        if how is None:
+            return None
+    return how + (f" in all {len(cases)} cases of {', '.join(map(str, bits))}" if bits else "")
+
+
+def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:
+    left, right = (standard_form(side) for side in (left, right))
+    try:
+        if relation != "==":
+            larger, smaller = (left, right) if relation == ">=" else (right, left)
+            (difference,) = _in_chart([larger - smaller])
+            return (
+                "the difference is a sum or product of nonnegative terms"
+                if _nonnegative(difference)
+                else None
+            )
+        if _equal(left, right):
+            return "difference reduces to 0"
+    except NotProved:
+        pass
+    if relation == "==":
+        for step in _upper_limits(left, right):
+            if _by_induction(left, right, *step):
+                return f"base and step of an induction on {step[0]}"
+    return None
+
+
+def standard_form(e: Expr) -> Expr:
+    """e in alpha, alpha_bar and plain symbols, its finite sums and products written out."""
+    return in_alphas(open_notation(do_sums(in_alphas(open_notation(e)))))
+
+
+def _in_chart(sides: list[Expr]) -> list[Expr]:
+    """The sides in independent symbols, sums that stay closed as symbols, integrals and limits done."""
+    sealed: dict[Expr, Symbol] = {}
+    sides = [_seal(side, sealed) for side in sides]
+    bound = {b for side in sides for e in side.atoms(Integral, Limit, Derivative) for b in _bound(e)}
+    if any(bound & e.free_symbols for e in sealed):
+        raise NotProved("a sum with an open limit holds the variable of an integral")
+    chart = Chart(sides)
+    sides = [do_integrals(chart.apply(side)) for side in sides]
+    if any(side.has(Integral, Limit, Derivative, Sum, Product, nan, zoo, oo, -oo) for side in sides):
+        raise NotProved("an integral or a limit is left")
+    return sides
+
+
+def _bound(e: Expr) -> set:
+    if isinstance(e, Limit):
+        return {e.args[1]}
+    return {entry[0] for entry in e.args[1:]}
+
+
+def _seal(e: Expr, sealed: dict[Expr, Symbol]) -> Expr:
+    """e with its outermost open sums and products replaced by one symbol each."""
+    if isinstance(e, (Sum, Product)):
+        if e not in sealed:
+            sign = {"positive": True} if e.function.is_positive else {"real": True}
+            sealed[e] = Symbol(f"_sum{len(sealed)}", **sign)
+        return sealed[e]
+    if e.is_Atom or not e.args or not e.has(Sum, Product):
+        return e
+    return e.func(*[_seal(arg, sealed) if isinstance(arg, Expr) else arg for arg in e.args])
+
+
+def _equal(left: Expr, right: Expr) -> bool:
+    left, right = _in_chart([left, right])
+    difference = left - right
+    if is_zero(difference):
+        return True
+    return difference.count_ops() < SMALL and simplify(canon(difference)) == 0
+
+
+def _nonnegative(e: Expr) -> bool:
+    return any(form.is_nonnegative is True for form in (e, rational(canon(e)), expand(canon(e))))
+
+
+def _upper_limits(*sides: Expr) -> list[tuple[Symbol, Expr]]:
+    """The symbols that open sums and products run up to, each with the empty range's upper end."""
+    found = {}
+    for side in sides:
+        for e in side.atoms(Sum, Product):
+            for _, low, high in e.limits:
+                if isinstance(high, Symbol):
+                    found[high] = low - 1
+    return sorted(found.items(), key=lambda pair: pair[0].name)
+
+
+def _by_induction(left: Expr, right: Expr, n: Symbol, start: Expr) -> bool:
+    """left(start) = right(start), and left - right at n + 1 is a multiple of left - right at n."""
+    try:
+        if not _equal(*(standard_form(side.subs(n, start)) for side in (left, right))):
+            return False
+        sides = [standard_form(side.subs(n, m)) for m in (n, n + 1) for side in (left, right)]
+        sealed: dict[Expr, Symbol] = {}
+        sides = [_seal(side, sealed) for side in sides]
+        l0, r0, l1, r1 = _in_chart(sides)
+    except (NotProved, IndexError):
+        return False
+    if is_zero(l1 * r0 - r1 * l0) and r0.is_nonzero:
+        return True
+    now, after = canon(l0 - r0), canon(l1 - r1)
+    for symbol in sealed.values():
+        slope = expand(now).coeff(symbol)
+        if slope != 0:
+            ratio = cancel(together(expand(after).coeff(symbol) / slope))
+            if is_zero(after - ratio * now):
+                return True
+    return False
