@@ -1,4 +1,4 @@
-"""Copies for Google Colab: which repository they name, what they hold, and one run in an empty environment."""
+"""Copies for Google Colab: their repository, what they hold, and one run in an empty environment."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_a_folder_inside_another_clone_does_not_take_its_remote(clone):
 def test_the_first_cell_installs_the_commit_and_the_rest_is_unchanged(notebook):
     repository = colab_copies.Repository("owner/name", COMMIT)
     copy = colab_copies.colab_copy(notebook, repository.source)
-    assert f"ddpm-lib @ git+https://github.com/owner/name@{COMMIT}" in copy.cells[0].source
+    assert f"git+https://github.com/owner/name@{COMMIT}" in copy.cells[0].source
     assert copy.cells[1:] == notebook.cells
     assert len(notebook.cells) == 2
 
@@ -174,6 +174,7 @@ import importlib.metadata, importlib.util, json, torch
 library = importlib.util.find_spec("ddpm_lib")
 print(json.dumps({
     "library": library and library.origin,
+    "origin": importlib.metadata.distribution("ddpm-lib").read_text("direct_url.json") if library else None,
     "torch": [torch.__version__, importlib.metadata.version("torch"), torch.__file__],
 }))
 """
@@ -181,7 +182,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_a_copy_runs_where_only_torch_and_the_like_are_installed(tmp_path, root, monkeypatch):
-    """In a new environment that sees this one's packages but not ``ddpm_lib``, as Colab has torch and no book.
+    """In a new environment that sees this one's packages but no ``ddpm_lib``: Colab has torch and no book.
 
     The library comes from a clone of this repository, at its last commit: uncommitted changes are not tested.
     """
@@ -190,13 +191,13 @@ def test_a_copy_runs_where_only_torch_and_the_like_are_installed(tmp_path, root,
         git(root, "clone", "--quiet", "--no-hardlinks", str(root), str(clone))
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"not a git clone, so there is no commit to install: {error}")
+    commit = git(clone, "rev-parse", "HEAD")
     copy = colab_copies.colab_copy(
-        nbformat.read(clone / CHAPTER, as_version=4),
-        f"git+{clone.as_uri()}@{git(clone, 'rev-parse', 'HEAD')}",
+        nbformat.read(clone / CHAPTER, as_version=4), f"git+{clone.as_uri()}@{commit}"
     )
 
-    # A .pth file adds a folder of packages but doesn't read the .pth files in it, among them the one that makes
-    # this environment's editable ddpm_lib importable. And pip removes nothing that lies outside its environment.
+    # A .pth file adds a folder of packages but doesn't read the .pth files in it, among them the one that
+    # makes this environment's editable ddpm_lib importable. And pip removes nothing outside its environment.
     place = tmp_path / "environment"
     venv.create(place, with_pip=True, symlinks=os.name != "nt")
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -223,6 +224,7 @@ def test_a_copy_runs_where_only_torch_and_the_like_are_installed(tmp_path, root,
 
     after = json.loads(run(python, PROBE, cwd=work))
     assert Path(after["library"]).is_relative_to(own_packages)
+    assert json.loads(after["origin"])["vcs_info"]["commit_id"] == commit
     assert after["torch"] == before["torch"]
     assert before["torch"][2] == torch.__file__
 

@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     with open(f"{folder}/constraints.txt", "w") as file:
         file.write("\\n".join(keep))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", file.name]
-    subprocess.run([*pip, "ddpm-lib @ SOURCE"], check=True)
+    subprocess.run([*pip, "SOURCE"], check=True)
 importlib.invalidate_caches()"""
 
 
