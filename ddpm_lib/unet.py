@@ -1,7 +1,13 @@
-"""The network: a U-Net that is told the step and, if it wants, the class.
+"""The network: a U-Net that sees a noisy image x_t and its step t and answers with an image of x_t's shape.
 
-One class, two families of configuration: ``UNetConfig.small()`` for 28×28 digits on a CPU, and
-``UNetConfig.paper()``, the 35.7 M-parameter network of DDPM (appendix B) for 32×32 colour images.
+One class serves two families of configuration: ``paper()``, the 35.7 M parameters of DDPM's CIFAR-10 model,
+and ``small()``, which a CPU trains on 28×28 digits in minutes. The way of one batch, here for ``small()``:
+
+    x (B, 1, 28, 28) → fold 2×2 pixels → conv → 14×14 blocks → half → 7×7 blocks
+                                                   ↓ kept              ↓
+      (B, 1, 28, 28) ← unfold ← conv ← 14×14 blocks with what was kept ← double
+
+Each block is told t, and the class y if there is one, through a vector that is added to all its pixels.
 """
 
 from __future__ import annotations
@@ -13,209 +19,275 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORM_EPS = 1e-6  # GroupNorm's ε, as in DDPM; 1e-5 would give other numbers from the same weights
-
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """What decides the network's shape. Raises ValueError for sizes that do not divide."""
+    """What decides the network's shape. The defaults are ``small()``; JSON can hold all of it."""
 
     image_size: int = 28
     """Height and width of the images."""
     in_channels: int = 1
-    """1 for grey, 3 for colour."""
+    """Channels of the images, and of the answer."""
     num_classes: int | None = 10
-    """Number of class labels, or None for a network without labels."""
+    """Number of classes, or None for a network that takes no labels."""
     patch: int = 2
-    """Pixels folded into channels: 2 turns 28×28×1 into 14×14×4, four times fewer places to compute at."""
-    channels: int = 64
-    """Width at the finest level."""
+    """Side of the pixel squares that are folded into channels at the door; 1 leaves the pixels alone."""
+    width: int = 64
+    """Channels of the first level."""
     multipliers: tuple[int, ...] = (1, 2)
-    """Width of each level, in units of ``channels``; each level halves the resolution."""
+    """Channels of each level, in units of width; each level has half the side of the one before."""
     blocks: int = 1
-    """Residual blocks a level on the way down; one more on the way up."""
+    """Residual blocks of a level on the way down; on the way up there is one more."""
     attention: tuple[int, ...] = ()
-    """Resolutions, after folding, at which pixels attend to each other."""
-    middle_attention: bool = False
-    """Attention at the coarsest level's middle."""
-    groups: int = 8
-    """Groups of GroupNorm."""
+    """Sides of the feature maps at which self-attention follows each block; the middle always has it."""
     dropout: float = 0.0
-    """Dropout in each residual block, after the second norm and activation."""
+    """Share of activations dropped in each block while training."""
+    groups: int = 8
+    """Groups of the group normalisation."""
+    eps: float = 1e-6
+    """What the group normalisation adds to the variance; 1e-6 as in DDPM, not torch's 1e-5."""
 
     def __post_init__(self):
-        coarsest = self.patch * 2 ** (len(self.multipliers) - 1)
-        if self.patch < 1 or not self.multipliers or self.blocks < 1 or self.in_channels < 1:
-            raise ValueError(f"UNetConfig: patch, multipliers, blocks, in_channels: expected at least 1, got {self}")
-        if self.image_size % coarsest:
-            raise ValueError(f"image_size: expected a multiple of {coarsest} for these levels, got {self.image_size}")
-        if self.channels % self.groups or self.channels % 2:
-            raise ValueError(f"channels: expected an even multiple of groups = {self.groups}, got {self.channels}")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"num_classes: expected at least 1 or None, got {self.num_classes}")
+        for name in ("multipliers", "attention"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("image_size", "in_channels", "patch", "width", "blocks", "groups"):
+            _check_whole(name, getattr(self, name))
+        if self.num_classes is not None:
+            _check_whole("num_classes", self.num_classes)
+        if not self.multipliers:
+            raise ValueError("multipliers: expected at least one level, got ()")
+        for multiplier in self.multipliers:
+            _check_whole("multipliers", multiplier)
+        if self.width % 2:
+            raise ValueError(f"width: expected an even number, half sines, half cosines, got {self.width}")
+        if self.width % self.groups:
+            raise ValueError(f"groups: expected a divisor of width = {self.width}, got {self.groups}")
+        if self.image_size % (unit := self.patch * 2 ** (len(self.multipliers) - 1)):
+            raise ValueError(
+                f"image_size: expected a multiple of {unit} for patch = {self.patch} and "
+                f"{len(self.multipliers)} levels, got {self.image_size}"
+            )
+        if unknown := set(self.attention) - set(self.sides):
+            raise ValueError(f"attention: expected sides out of {self.sides}, got {min(unknown)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
+        if not self.eps > 0:
+            raise ValueError(f"eps: expected a number above 0, got {self.eps}")
 
-    @classmethod
-    def small(cls) -> UNetConfig:
-        """For 28×28 digits on a CPU."""
-        return cls()
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Side of the feature maps of each level."""
+        return tuple(self.image_size // self.patch // 2**level for level in range(len(self.multipliers)))
 
-    @classmethod
-    def paper(cls) -> UNetConfig:
-        """DDPM's network for CIFAR-10: 35.7 M parameters, attention at 16×16."""
-        return cls(32, 3, None, 1, 128, (1, 2, 2, 2), 2, (16,), True, 32, 0.1)
+
+def small(num_classes: int | None = 10) -> UNetConfig:
+    """A network for 28×28 grey images that two CPU cores train in minutes."""
+    return UNetConfig(num_classes=num_classes)
+
+
+def paper(num_classes: int | None = None) -> UNetConfig:
+    """DDPM's network for 32×32 colour images (CIFAR-10), appendix B: 35.7 M parameters without classes."""
+    return UNetConfig(
+        image_size=32,
+        in_channels=3,
+        num_classes=num_classes,
+        patch=1,
+        width=128,
+        multipliers=(1, 2, 2, 2),
+        blocks=2,
+        attention=(16,),
+        dropout=0.1,
+        groups=32,
+    )
 
 
 class UNet(nn.Module):
-    """The network, called as net(x, t, y)."""
+    """net(x, t, y) -> an image-shaped answer; whether it means ε, x_0 or v is for the denoiser to say.
+
+    Weights start as in DDPM: uniform with variance 1/fan_avg, biases at zero, and the last layer of each
+    block and of the network at zero, so that each block starts as the identity and the first answer is 0.
+    """
 
     def __init__(self, config: UNetConfig):
         super().__init__()
-        self.config = c = config
-        widths = [c.channels * m for m in c.multipliers]
-        size, folded, emb = c.image_size // c.patch, c.in_channels * c.patch**2, 4 * c.channels
-        self.embed_time = nn.Sequential(nn.Linear(c.channels, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.embed_label = None if c.num_classes is None else nn.Embedding(c.num_classes + 1, emb)
+        self.config = config
+        embedded = 4 * config.width
+        self.time = nn.Sequential(nn.Linear(config.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
+        self.label = None if config.num_classes is None else nn.Embedding(config.num_classes + 1, embedded)
 
-        def stage(width_in: int, width: int, size: int) -> Stage:
-            return Stage(width_in, width, emb, c.groups, c.dropout, attend=size in c.attention)
+        pixels = config.in_channels * config.patch**2
+        self.conv_in = nn.Conv2d(pixels, config.width, 3, padding=1)
+        widths = [config.width * m for m in config.multipliers]
+        kept, now = [config.width], config.width  # channels of each kept feature map, and of the current one
 
-        self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
-        width, kept = widths[0], [widths[0]]
         self.down = nn.ModuleList()
-        for level, wanted in enumerate(widths):
-            for _ in range(c.blocks):
-                self.down.append(stage(width, wanted, size))
-                kept.append(width := wanted)
-            if level < len(widths) - 1:
-                self.down.append(Halve(width))
-                kept.append(width)
-                size //= 2
-        self.middle = nn.ModuleList(
-            [
-                Stage(width, width, emb, c.groups, c.dropout, attend=c.middle_attention),
-                Stage(width, width, emb, c.groups, c.dropout, attend=False),
-            ]
-        )
+        for side, width in zip(config.sides, widths, strict=True):
+            for _ in range(config.blocks):
+                self.down.append(Block(now, width, embedded, side in config.attention, config))
+                now = width
+                kept.append(now)
+            if side != config.sides[-1]:
+                self.down.append(Halve(now))
+                kept.append(now)
+
+        self.middle = nn.ModuleList(Block(now, now, embedded, attend, config) for attend in (True, False))
+
         self.up = nn.ModuleList()
-        for level, wanted in reversed(list(enumerate(widths))):
-            for _ in range(c.blocks + 1):
-                self.up.append(stage(width + kept.pop(), wanted, size))
-                width = wanted
-            if level > 0:
-                self.up.append(Double(width))
-                size *= 2
-        self.out_norm = nn.GroupNorm(c.groups, width, NORM_EPS)
-        self.out = start_at_zero(nn.Conv2d(width, folded, 3, padding=1))
+        for side, width in zip(reversed(config.sides), reversed(widths), strict=True):
+            for _ in range(config.blocks + 1):
+                self.up.append(Block(now + kept.pop(), width, embedded, side in config.attention, config))
+                now = width
+            if side != config.sides[0]:
+                self.up.append(Double(now))
+
+        self.norm = nn.GroupNorm(config.groups, now, eps=config.eps)
+        self.out = nn.Conv2d(now, pixels, 3, padding=1)
+        self.apply(_initialise)
+        _zero(self.out)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The network's answer, in x's shape.
+        """The answer for each image, in x's shape.
 
-        x: (B, in_channels, image_size, image_size) floating point. t: (B,) steps, integers or floats.
-        y: (B,) int64 classes in 0..num_classes; num_classes is the null label, which None stands for.
-        Raises ValueError for another shape, or for labels given to a network without classes.
+        x: noisy images, (B, C, H, W), floating point. t: their steps, (B,) int64, or floating point for steps
+        between the whole ones. y: class labels, (B,) int64 in 0..num_classes; num_classes is the null label,
+        "any class", and None means it for all. All on one device. Raises ValueError for other shapes, dtypes
+        or devices.
         """
         self._check(x, t, y)
-        e = self.embed_time(sinusoids(t, self.config.channels))  # (B, emb)
-        if self.embed_label is not None:
-            y = torch.full(t.shape, self.config.num_classes, device=x.device) if y is None else y
-            e = e + self.embed_label(y)
-        e = F.silu(e)
-        h = self.enter(F.pixel_unshuffle(x, self.config.patch))  # (B, channels, size, size)
+        told = self.time(wave(t, self.config.width).to(self.time[0].weight.dtype))  # (B, 4 width)
+        if self.label is not None:
+            if y is None:
+                y = torch.full_like(t, self.config.num_classes, dtype=torch.int64)
+            told = told + self.label(y)
+        told = F.silu(told)
+
+        h = self.conv_in(F.pixel_unshuffle(x, self.config.patch))  # (B, width, side, side)
         kept = [h]
-        for part in self.down:
-            h = part(h, e)
+        for layer in self.down:
+            h = layer(h, told)
             kept.append(h)
-        for part in self.middle:
-            h = part(h, e)
-        for part in self.up:
-            h = part(h, e) if isinstance(part, Double) else part(torch.cat([h, kept.pop()], 1), e)
-        return F.pixel_shuffle(self.out(F.silu(self.out_norm(h))), self.config.patch)
+        for layer in self.middle:
+            h = layer(h, told)
+        for layer in self.up:
+            if isinstance(layer, Block):
+                h = torch.cat([h, kept.pop()], dim=1)
+            h = layer(h, told)
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.config.patch)
 
     def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
-        c = self.config
-        if x.ndim != 4 or x.shape[1:] != (c.in_channels, c.image_size, c.image_size) or not x.is_floating_point():
-            wanted = f"(B, {c.in_channels}, {c.image_size}, {c.image_size}) floating point"
-            raise ValueError(f"x: expected {wanted}, got {tuple(x.shape)} {x.dtype}")
-        if t.shape != x.shape[:1]:
-            raise ValueError(f"t: expected shape ({len(x)},), got {tuple(t.shape)}")
-        if y is None:
-            return
-        if c.num_classes is None:
-            raise ValueError("y: expected None, as this network has no classes")
-        if y.shape != t.shape or y.dtype != torch.int64:
-            raise ValueError(f"y: expected ({len(x)},) int64 labels, got {tuple(y.shape)} {y.dtype}")
+        config = self.config
+        shape = (config.in_channels, config.image_size, config.image_size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"x: expected images of shape (B, {wanted}), got {tuple(x.shape)}")
+        if x.dtype != self.out.weight.dtype and not (
+            x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
+        ):
+            raise ValueError(f"x: expected {self.out.weight.dtype}, the network's dtype, got {x.dtype}")
+        if t.dtype != torch.int64 and not t.is_floating_point():
+            raise ValueError(f"t: expected int64 or floating point, got {t.dtype}")
+        if y is not None and self.label is None:
+            raise ValueError("y: expected None, since the network takes no labels (num_classes = None)")
+        if y is not None and y.dtype != torch.int64:
+            raise ValueError(f"y: expected int64, got {y.dtype}")
+        for name, value in (("t", t), ("y", y)):
+            if value is not None and (value.shape != x.shape[:1] or value.device != x.device):
+                raise ValueError(
+                    f"{name}: expected one for each of the {len(x)} images on {x.device}, "
+                    f"got shape {tuple(value.shape)} on {value.device}"
+                )
+        if y is not None and y.device.type == "cpu" and not torch.compiler.is_compiling() and len(y):
+            low, high = y.min().item(), y.max().item()
+            if low < 0 or high > config.num_classes:
+                raise ValueError(f"y: expected labels in 0..{config.num_classes}, got {low}..{high}")
 
 
-class Stage(nn.Module):
-    """A residual block, told the embedding, and attention after it where it is wanted."""
+def wave(t: Tensor, width: int) -> Tensor:
+    """Steps as points on width/2 circles of rising period, (B,) -> (B, width) float32: sines, then cosines.
 
-    def __init__(self, width_in: int, width: int, emb: int, groups: int, dropout: float, attend: bool):
-        super().__init__()
-        self.norm1 = nn.GroupNorm(groups, width_in, NORM_EPS)
-        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
-        self.embed = nn.Linear(emb, width)
-        self.norm2 = nn.GroupNorm(groups, width, NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = start_at_zero(nn.Conv2d(width, width, 3, padding=1))
-        self.skip = nn.Identity() if width_in == width else nn.Conv2d(width_in, width, 1)
-        self.attention = Attention(width, groups) if attend else nn.Identity()
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:  # (B, width_in, H, W), (B, emb) -> (B, width, H, W)
-        h = self.conv1(F.silu(self.norm1(x))) + self.embed(e)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.attention(self.skip(x) + h)
-
-
-class Attention(nn.Module):
-    """Self-attention over the pixels, one head, added to its input."""
-
-    def __init__(self, width: int, groups: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(groups, width, NORM_EPS)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = start_at_zero(nn.Conv2d(width, width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        B, C, H, W = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, 1, C, H * W).transpose(3, 4).unbind(1)  # each (B, 1, HW, C)
-        h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(h.squeeze(1).transpose(1, 2).reshape(B, C, H, W))
-
-
-class Halve(nn.Module):
-    """Half the resolution by a strided convolution, padded below and on the right only, as in DDPM."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2)
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Double(nn.Module):
-    """Twice the resolution: each pixel repeated, then a convolution."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-
-
-def sinusoids(t: Tensor, width: int) -> Tensor:
-    """Steps (B,) as width/2 sines and then as many cosines, (B, width) float32, of frequencies 1 down to 1/10000."""
+    The angles are t · 10000^(-i / (width/2 - 1)) for i = 0..width/2 - 1, as in DDPM's code.
+    """
     half = width // 2
-    rates = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, device=t.device, dtype=torch.float32))
-    angles = t.float()[:, None] * rates
+    rates = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / max(half - 1, 1)))
+    angles = t.float()[:, None] * rates  # (B, width/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def start_at_zero(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with all its weights 0: what it feeds starts as if it were not there."""
+class Block(nn.Module):
+    """A residual block, followed by self-attention or not: (B, c_in, H, W), (B, e) -> (B, c_out, H, W)."""
+
+    def __init__(self, c_in: int, c_out: int, embedded: int, attend: bool, config: UNetConfig):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.groups, c_in, eps=config.eps)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.tell = nn.Linear(embedded, c_out)
+        self.norm2 = nn.GroupNorm(config.groups, c_out, eps=config.eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        self.attention = Attention(c_out, config) if attend else nn.Identity()
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        r = self.conv1(F.silu(self.norm1(h)))
+        r = r + self.tell(told)[:, :, None, None]
+        r = self.conv2(self.dropout(F.silu(self.norm2(r))))
+        return self.attention(self.skip(h) + r)
+
+
+class Attention(nn.Module):
+    """Each pixel looks at all others, one head, and adds what it finds: (B, c, H, W) -> (B, c, H, W)."""
+
+    def __init__(self, channels: int, config: UNetConfig):
+        super().__init__()
+        self.norm = nn.GroupNorm(config.groups, channels, eps=config.eps)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm(h)).flatten(2).transpose(1, 2)  # (B, H·W, 3c)
+        q, k, v = qkv[:, None].chunk(3, dim=3)  # each (B, 1 head, H·W, c)
+        found = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, H·W, c)
+        return h + self.out(found.transpose(1, 2).unflatten(2, h.shape[2:]))
+
+
+class Halve(nn.Module):
+    """Half the side by a convolution of stride 2. It pads below and to the right only, as DDPM's does."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        return self.conv(F.pad(h, (0, 1, 0, 1)))
+
+
+class Double(nn.Module):
+    """Twice the side: each pixel four times, then a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    if isinstance(module, Attention):  # q, k and v are three layers in one weight
+        for weight in module.qkv.weight.chunk(3):
+            nn.init.xavier_uniform_(weight)
+        _zero(module.out)
+    if isinstance(module, Block):
+        _zero(module.conv2)
+
+
+def _zero(layer: nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+
+
+def _check_whole(name: str, value) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: expected a whole number >= 1, got {value!r}")
