@@ -45,6 +45,9 @@ FLOORS = {
     "__main__": 8,
 }
 
+# Files past 350 lines, each with its reason.
+LONG: dict[str, str] = {}
+
 REQUIRED = [
     "README.md",
     "LICENSE",
@@ -127,7 +130,8 @@ def test_make_help_lists_every_target():
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_a_file_is_short_enough_to_read(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 350 or relative(path) in LONG
 
 
 def test_the_library_has_fewer_than_twenty_modules():

@@ -78,6 +78,7 @@ def find_browser() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser():
+    assert (SITE / "index.html").is_file(), f"{SITE} is empty; build the site first: make book"
     path = find_browser()
     if path is None:
         message = f"no browser: none of {', '.join(NAMES)} is installed"
