@@ -11,7 +11,13 @@ from ddpm_lib.schedule import Schedule
 
 
 def simple_loss(
-    net: nn.Module, schedule: Schedule, objective: str, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor | None = None
+    net: nn.Module,
+    schedule: Schedule,
+    objective: str,
+    x0: Tensor,
+    t: Tensor,
+    eps: Tensor,
+    y: Tensor | None = None,
 ) -> Tensor:
     """The simple loss of each image, (B,): mean over coordinates of (net(x_t, t, y) - target)², DDPM Eq. 14.
 

@@ -45,7 +45,7 @@ def save(folder: Path | str, step: int, tensors: dict[str, Tensor], meta: dict, 
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
-    """Tensors (on the CPU) and meta of the checkpoint with this JSON. Raises ValueError, naming the file, if damaged."""
+    """Tensors (on the CPU) and meta of the checkpoint with this JSON; ValueError, naming the file, if damaged."""
     path = Path(path)
     try:
         stored = json.loads(path.read_text())
@@ -60,7 +60,9 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     except OSError as error:
         raise ValueError(f"checkpoint {tensors_path} is damaged: {error}") from None
     if hashlib.sha256(body).hexdigest() != stored["tensors_sha256"]:
-        raise ValueError(f"checkpoint {tensors_path} is damaged: {len(body)} bytes that do not match their checksum")
+        raise ValueError(
+            f"checkpoint {tensors_path} is damaged: {len(body)} bytes that do not match their checksum"
+        )
     return load_tensors(body), stored["meta"]
 
 

@@ -112,7 +112,9 @@ def sample(job: SampleJob) -> None:
     )
     seconds = time.perf_counter() - begun
     plots.save_grid(x, job.out, job.columns)
-    print(f"wrote {job.out}: {job.n} images by {job.sampler} in {job.steps} steps, {seconds:.1f} s on {_describe(device)}")
+    print(
+        f"wrote {job.out}: {job.n} images by {job.sampler} in {job.steps} steps, {seconds:.1f} s on {_describe(device)}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,9 +19,13 @@ class Images:
 
     def __post_init__(self):
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.uint8:
-            raise ValueError(f"pixels: expected (N, C, H, W) uint8, got {tuple(self.pixels.shape)} {self.pixels.dtype}")
+            raise ValueError(
+                f"pixels: expected (N, C, H, W) uint8, got {tuple(self.pixels.shape)} {self.pixels.dtype}"
+            )
         if self.labels.shape != self.pixels.shape[:1]:
-            raise ValueError(f"labels: expected {len(self.pixels)} labels, got shape {tuple(self.labels.shape)}")
+            raise ValueError(
+                f"labels: expected {len(self.pixels)} labels, got shape {tuple(self.labels.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -68,7 +68,9 @@ def image_grid(
     sheet, gap = tile(x, columns), 2
     height, width = x.shape[2] + gap, x.shape[3] + gap
     rows = -(-len(x) // columns)
-    figure, ax = plt.subplots(figsize=(zoom * 0.62 * columns + 0.4, zoom * 0.62 * rows * height / width + 0.3))
+    figure, ax = plt.subplots(
+        figsize=(zoom * 0.62 * columns + 0.4, zoom * 0.62 * rows * height / width + 0.3)
+    )
     ax.imshow(sheet, vmin=0, vmax=255, interpolation="nearest")
     ax.set_xticks([(i + 0.5) * width - gap for i in range(len(column_labels))], column_labels)
     ax.set_yticks([(i + 0.5) * height - gap for i in range(len(row_labels))], row_labels)

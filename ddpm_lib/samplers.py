@@ -23,7 +23,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 @dataclass(frozen=True)
 class Step:
-    """One step back: from x_t at step t to x at step t_prev (0 at the end), by way of the x0 and eps predicted there."""
+    """One step back: from x_t at step t to x at step t_prev (0 at the end), by the x0 and eps predicted there."""
 
     t: int
     t_prev: int
@@ -46,7 +46,9 @@ def standard_normal(like: Tensor, generators: Generators = None) -> Tensor:
     if like.device.type == "meta" or generators is None:
         return torch.randn_like(like)
     if isinstance(generators, torch.Generator):
-        return torch.randn(like.shape, generator=generators, dtype=like.dtype, device=generators.device).to(like.device)
+        return torch.randn(like.shape, generator=generators, dtype=like.dtype, device=generators.device).to(
+            like.device
+        )
     if len(generators) != len(like):
         raise ValueError(f"generators: expected one an image, {len(like)}, got {len(generators)}")
     rows = [torch.randn(like.shape[1:], generator=g, dtype=like.dtype, device=g.device) for g in generators]
@@ -111,7 +113,7 @@ def _walk(
     variances: Tensor,
     generators: Generators,
 ) -> Iterator[Step]:
-    """From x_T back to x_0: ask the denoiser, form the step's mean, add noise of the step's variance but in the last."""
+    """From x_T back to x_0: ask the denoiser, form the step's mean, add its noise, but in the last step."""
     x_t, steps = x_T, schedule.steps.tolist()
     for i in range(schedule.T, 0, -1):
         seen = denoiser(x_t, torch.full((len(x_t),), steps[i]))
@@ -146,7 +148,7 @@ def sample(
     generators = seeded(seed, shape[0])
     x_T = standard_normal(torch.empty(shape, device=device), generators)
     walk = sampler(denoiser, x_T, schedule, generators=generators, **options)
-    step = None
+    x = x_T
     for step in tqdm(walk, total=schedule.T, desc="sampling", unit="step", disable=not progress, leave=False):
-        pass
-    return step.x
+        x = step.x
+    return x

@@ -34,12 +34,16 @@ class Schedule:
     def __post_init__(self):
         table = torch.as_tensor(self.log_alpha_bar, dtype=torch.float64, device="cpu")
         if table.ndim != 1 or len(table) < 2:
-            raise ValueError(f"log_alpha_bar: expected a table of length T + 1 >= 2, got shape {tuple(table.shape)}")
+            raise ValueError(
+                f"log_alpha_bar: expected a table of length T + 1 >= 2, got shape {tuple(table.shape)}"
+            )
         if table[0] != 0 or not (table[1:] < table[:-1]).all():
             raise ValueError("log_alpha_bar: expected 0 at index 0 and then strictly falling values")
         steps = torch.arange(len(table)) if self.steps is None else torch.as_tensor(self.steps, device="cpu")
         if steps.shape != table.shape or steps[0] != 0 or not (steps.diff() > 0).all():
-            raise ValueError(f"steps: expected {len(table)} rising steps that start at 0, got {steps.tolist()}")
+            raise ValueError(
+                f"steps: expected {len(table)} rising steps that start at 0, got {steps.tolist()}"
+            )
         object.__setattr__(self, "log_alpha_bar", table)
         object.__setattr__(self, "steps", steps.to(torch.int64))
 
@@ -82,7 +86,9 @@ class Schedule:
 
     @property
     def _log_alpha(self) -> Tensor:
-        return torch.cat([torch.zeros(1, dtype=torch.float64), self.log_alpha_bar[1:] - self.log_alpha_bar[:-1]])
+        return torch.cat(
+            [torch.zeros(1, dtype=torch.float64), self.log_alpha_bar[1:] - self.log_alpha_bar[:-1]]
+        )
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...)."""

@@ -43,7 +43,9 @@ class Trainer:
     config: what to train. device: where. images: the data, ``data.load(config.data)`` unless given.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device | str = "cpu", images: data.Images | None = None):
+    def __init__(
+        self, config: TrainConfig, device: torch.device | str = "cpu", images: data.Images | None = None
+    ):
         self.config, self.device = config, torch.device(device)
         self.images = (data.load(config.data) if images is None else images).to(self.device)
         self._check_fit()
@@ -100,7 +102,9 @@ class Trainer:
         """
         config, curve, losses = self.config, [], []
         self.net.train()
-        bar = tqdm(total=config.images, initial=self.images_seen, unit="img", disable=not progress, desc="training")
+        bar = tqdm(
+            total=config.images, initial=self.images_seen, unit="img", disable=not progress, desc="training"
+        )
         with torch.random.fork_rng(), _interrupt_at_step_end() as interrupted, bar:
             while self.images_seen < config.images:
                 losses.append(self.train_step())
@@ -179,14 +183,20 @@ class Trainer:
         return self.images_seen // every > (self.images_seen - self.config.batch) // every
 
     def _check_fit(self) -> None:
-        model, (_, channels, *size), classes = self.config.model, self.images.pixels.shape, len(self.images.classes)
+        model, (_, channels, *size), classes = (
+            self.config.model,
+            self.images.pixels.shape,
+            len(self.images.classes),
+        )
         if (channels, *size) != (model.in_channels, model.image_size, model.image_size):
             raise ValueError(
                 f"model: expected a network for the data's {channels}×{size[0]}×{size[1]} images, "
                 f"got one for {model.in_channels}×{model.image_size}×{model.image_size}"
             )
         if model.num_classes not in (None, classes):
-            raise ValueError(f"model.num_classes: expected None or the data's {classes}, got {model.num_classes}")
+            raise ValueError(
+                f"model.num_classes: expected None or the data's {classes}, got {model.num_classes}"
+            )
 
 
 def draw_key(seed: int, step: int) -> int:
@@ -231,6 +241,3 @@ def _interrupt_at_step_end() -> Iterator[threading.Event]:
         yield event
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-

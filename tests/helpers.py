@@ -3,7 +3,7 @@
 from ddpm_lib.config import TrainConfig
 from ddpm_lib.unet import UNetConfig
 
-TINY = UNetConfig(channels=16, multipliers=(1,))
+TINY = UNetConfig(width=16, multipliers=(1,))
 
 
 def tiny_config(**changes) -> TrainConfig:

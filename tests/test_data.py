@@ -38,7 +38,10 @@ def test_bytes_survive_the_way_to_the_models_scale_and_back():
         (lambda: data.load("mnist5k", "valid"), "split: expected 'train', 'test' or 'all', got 'valid'"),
         (lambda: data.to_unit(torch.zeros(2)), "pixels: expected uint8, got torch.float32"),
         (lambda: data.Images(torch.zeros(2, 3), torch.zeros(2), ()), "pixels: expected"),
-        (lambda: data.Images(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3), ()), "labels: expected 2"),
+        (
+            lambda: data.Images(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3), ()),
+            "labels: expected 2",
+        ),
     ],
 )
 def test_bad_input_is_named(call, words):

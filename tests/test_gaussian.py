@@ -1,4 +1,4 @@
-"""The Gaussian kernel against what defines it: Bayes by quadrature, the chain by composition, diffusers as a witness."""
+"""The Gaussian kernel against what defines it: Bayes by quadrature, the chain by composition, and diffusers."""
 
 import math
 
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from ddpm_lib.gaussian import GaussianDiffusion, Normal
 from ddpm_lib.schedule import cosine, from_betas, linear
 
-KERNELS = [GaussianDiffusion(s) for s in (linear(), cosine(), linear(10, 0.01, 0.3), from_betas([0.2, 0.5, 1.0]))]
+KERNELS = [
+    GaussianDiffusion(s) for s in (linear(), cosine(), linear(10, 0.01, 0.3), from_betas([0.2, 0.5, 1.0]))
+]
 
 
 def batch(*values):
@@ -40,7 +42,10 @@ def test_posterior_is_bayes_rule_done_by_quadrature(kernel, data):
     t = data.draw(st.integers(2, kernel.schedule.T))
     x0, x_t = data.draw(st.floats(-1, 1)), data.draw(st.floats(-2, 2))
     before = kernel.marginal(batch(x0), steps(t - 1))
-    ends = [before.mean.item(), x_t / max(kernel.schedule.alpha[t].item(), 1e-3) ** 0.5]  # where x_0 and x_t point
+    ends = [
+        before.mean.item(),
+        x_t / max(kernel.schedule.alpha[t].item(), 1e-3) ** 0.5,
+    ]  # where x_0 and x_t point
     margin = 12 * before.var.sqrt().item()
     grid = torch.linspace(min(ends) - margin, max(ends) + margin, 200_001, dtype=torch.float64)
     column = grid.view(-1, 1, 1, 1)
@@ -73,7 +78,9 @@ def test_errata_the_posteriors_coefficient_has_alpha_not_alpha_bar():
 
 def test_posterior_agrees_with_diffusers():
     kernel = KERNELS[0]
-    theirs = diffusers.DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, clip_sample=False, prediction_type="sample")
+    theirs = diffusers.DDPMScheduler(
+        1000, beta_start=1e-4, beta_end=0.02, clip_sample=False, prediction_type="sample"
+    )
     theirs.alphas_cumprod = kernel.schedule.alpha_bar[1:]  # theirs are float32: 1e-4 off at t = 1
     theirs.set_timesteps(1000)
     x_t, x0 = torch.randn(2, 1, 1, 8, 8, dtype=torch.float64)
@@ -148,7 +155,9 @@ def test_bad_steps_are_named(method, t, words):
 
 
 def test_bad_images_are_named():
-    with pytest.raises(ValueError, match="x0: expected a floating-point tensor, got torch.uint8"):
+    with pytest.raises(ValueError, match=r"x0: expected a floating-point tensor, got torch\.uint8"):
         KERNELS[0].marginal(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), steps(1))
-    with pytest.raises(ValueError, match=r"x0: expected the shape of x_t, \(1, 1, 2, 2\), got \(1, 1, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"x0: expected the shape of x_t, \(1, 1, 2, 2\), got \(1, 1, 3, 3\)"
+    ):
         KERNELS[0].posterior(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 3, 3), steps(1))

@@ -1,6 +1,7 @@
 """Denoisers and samplers against exact answers: Gaussian data, where the best denoiser is linear."""
 
 import math
+from itertools import pairwise
 
 import diffusers
 import pytest
@@ -28,8 +29,7 @@ def noise(*shape, seed=0):
 
 
 def last(steps):
-    for step in steps:
-        pass
+    *_, step = steps
     return step.x
 
 
@@ -45,8 +45,15 @@ def exact_law(oracle, schedule, variances, eps_weight=None):
         now, prev, noisy = bars[i], bars[i - 1], variances[i].item() if i > 1 else 0.0
         gain = math.sqrt(now) * oracle.var / (now * oracle.var + 1 - now)
         x0 = (oracle.mean - gain * math.sqrt(now) * oracle.mean, gain)  # x̂_0 = x0[0] + x0[1] x
-        eps = (-math.sqrt(now) * x0[0] / math.sqrt(1 - now), (1 - math.sqrt(now) * x0[1]) / math.sqrt(1 - now))
-        weight = math.sqrt(max(1 - prev - schedule.beta_tilde[i].item(), 0.0)) if eps_weight is None else eps_weight(i)
+        eps = (
+            -math.sqrt(now) * x0[0] / math.sqrt(1 - now),
+            (1 - math.sqrt(now) * x0[1]) / math.sqrt(1 - now),
+        )
+        weight = (
+            math.sqrt(max(1 - prev - schedule.beta_tilde[i].item(), 0.0))
+            if eps_weight is None
+            else eps_weight(i)
+        )
         shift = math.sqrt(prev) * x0[0] + weight * eps[0]
         slope = math.sqrt(prev) * x0[1] + weight * eps[1]
         mean, var = slope * mean + shift, slope**2 * var + noisy
@@ -74,7 +81,9 @@ def test_beta_variance_is_exact_for_unit_data_and_beta_tilde_for_a_point():
     """DDPM section 3.2: the two extremes, each exact for its data (here with ᾱ_T near 0 and all of the chain)."""
     unit = GaussianOracle(SCHEDULE, torch.zeros(1).double(), torch.ones(1).double())
     _, var = exact_law(unit, SCHEDULE, SCHEDULE.beta)
-    assert abs(var.item() - (1 - SCHEDULE.beta[1].item())) < 1e-9, "all but the noise that the last step leaves out"
+    assert abs(var.item() - (1 - SCHEDULE.beta[1].item())) < 1e-9, (
+        "all but the noise that the last step leaves out"
+    )
     point = GaussianOracle(SCHEDULE, torch.full((1,), 0.7, dtype=torch.float64), torch.zeros(1).double())
     mean, var = exact_law(point, SCHEDULE, SCHEDULE.beta_tilde)
     assert mean.item() == pytest.approx(0.7, abs=1e-12)
@@ -108,7 +117,7 @@ def test_ddim_converges_with_order_one():
         wanted = torch.linspace(angles[1], angles[-1], S, dtype=torch.float64)
         taus = torch.searchsorted(angles, wanted).clamp(1, 1000).unique()
         errors.append((last(ddim(ORACLE, x_T, SCHEDULE.respace(taus))) - exact).abs().mean().item())
-    slopes = [math.log(a / b, 2) for a, b in zip(errors[:3], errors[1:4], strict=True)]
+    slopes = [math.log(a / b, 2) for a, b in pairwise(errors[:4])]
     assert all(0.8 < slope < 1.3 for slope in slopes), (slopes, errors)
 
 
@@ -138,7 +147,7 @@ class TestContract:
                 taus = spaced_steps(1000, S, spacing).tolist()
                 walked = list(sampler(ORACLE, noise(2, 3), SCHEDULE.respace(taus), **options))
                 assert [step.t for step in walked] == taus[::-1]
-                assert [step.t_prev for step in walked] == taus[-2::-1] + [0]
+                assert [step.t_prev for step in walked] == [*taus[-2::-1], 0]
 
     def test_all_steps_in_a_respaced_chain_are_the_full_chain(self, way):
         sampler, options = WAYS[way]
@@ -154,13 +163,15 @@ class TestContract:
 
     def test_trap_5_no_noise_in_the_last_step(self, way):
         sampler, options = WAYS[way]
-        *_, step = sampler(ORACLE, noise(4, 3), SCHEDULE, generators=torch.Generator().manual_seed(0), **options)
+        *_, step = sampler(
+            ORACLE, noise(4, 3), SCHEDULE, generators=torch.Generator().manual_seed(0), **options
+        )
         torch.testing.assert_close(step.x, step.x0, rtol=1e-9, atol=1e-9)
 
     def test_steps_chain(self, way):
         sampler, options = WAYS[way]
         walked = list(sampler(ORACLE, noise(2, 3), SCHEDULE.respace([5, 50, 500]), **options))
-        for one, following in zip(walked, walked[1:], strict=False):
+        for one, following in pairwise(walked):
             assert one.x is following.x_t
 
     def test_makes_no_graph(self, way):
@@ -174,7 +185,9 @@ class TestContract:
     def test_runs_on_the_meta_device(self, way):
         """A tensor made on the wrong device would fail here on any machine."""
         sampler, options = WAYS[way]
-        step = list(sampler(ORACLE, torch.empty(2, 3, device="meta"), SCHEDULE.respace([5, 50]), **options))[-1]
+        step = list(sampler(ORACLE, torch.empty(2, 3, device="meta"), SCHEDULE.respace([5, 50]), **options))[
+            -1
+        ]
         assert step.x.device.type == "meta"
 
     @pytest.mark.cuda
@@ -197,7 +210,11 @@ def test_each_ddim_step_agrees_with_diffusers(spacing, S, eta):
     schedule = SCHEDULE.respace(spaced_steps(1000, S, spacing))
     ours, twin = (torch.Generator().manual_seed(5) for _ in range(2))
     for step in ddim(ORACLE, noise(4, 3), schedule, eta=eta, generators=ours):
-        drawn = torch.randn(4, 3, generator=twin, dtype=torch.float64) if eta > 0 and step.t_prev > 0 else noise(4, 3)
+        drawn = (
+            torch.randn(4, 3, generator=twin, dtype=torch.float64)
+            if eta > 0 and step.t_prev > 0
+            else noise(4, 3)
+        )
         other = theirs.step(step.eps, step.t - 1, step.x_t, eta=eta, variance_noise=drawn).prev_sample
         torch.testing.assert_close(step.x, other, rtol=1e-9, atol=1e-9)
 
@@ -240,7 +257,9 @@ def test_oracle_score_is_the_gradient_of_the_log_density():
 def test_trap_10_x0_cannot_come_from_eps_where_alpha_bar_is_0():
     schedule = from_betas([0.1, 0.5, 1.0])
     x, t = torch.zeros(2, 3), torch.tensor([2, 3])
-    with pytest.raises(ValueError, match=r"'eps' says nothing about x_0 where alpha_bar\[T\] = 0; use 'x0' or 'v'"):
+    with pytest.raises(
+        ValueError, match=r"'eps' says nothing about x_0 where alpha_bar\[T\] = 0; use 'x0' or 'v'"
+    ):
         prediction("eps", schedule, x, x, t)
     for objective in ("x0", "v"):
         assert prediction(objective, schedule, x, x, t).x0.isfinite().all()
@@ -266,8 +285,14 @@ def test_seeds_give_different_images():
         (lambda: ORACLE(noise(1, 3), torch.tensor([0])), r"t: expected steps in 1\.\.1000, got 0"),
         (lambda: ORACLE(noise(2, 3), torch.tensor([4])), "t: expected one step a sample"),
         (lambda: NetworkDenoiser(torch.nn.Identity(), SCHEDULE, "noise"), "objective: .* got 'noise'"),
-        (lambda: NetworkDenoiser(lambda x, t, y: x[:1], SCHEDULE)(noise(2, 3), torch.tensor([1, 2])), "net.*shape of x_t"),
-        (lambda: GaussianOracle(SCHEDULE, MEAN, -VAR), "var: expected variances >= 0, got a least value of -1.0"),
+        (
+            lambda: NetworkDenoiser(lambda x, t, y: x[:1], SCHEDULE)(noise(2, 3), torch.tensor([1, 2])),
+            "net.*shape of x_t",
+        ),
+        (
+            lambda: GaussianOracle(SCHEDULE, MEAN, -VAR),
+            "var: expected variances >= 0, got a least value of -1.0",
+        ),
         (lambda: sample(ORACLE, (1, 3), steps=2000), "S: expected a number of steps in 1..1000, got 2000"),
     ],
 )

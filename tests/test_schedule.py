@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from ddpm_lib.schedule import SPACINGS, Schedule, cosine, from_betas, linear, spaced_steps
 
-SCHEDULES = [linear(), linear(7), cosine(), cosine(50), from_betas([0.1, 0.3, 1.0]), linear().respace([1, 40, 700])]
+SCHEDULES = [
+    linear(),
+    linear(7),
+    cosine(),
+    cosine(50),
+    from_betas([0.1, 0.3, 1.0]),
+    linear().respace([1, 40, 700]),
+]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -44,7 +51,11 @@ class TestContract:
 
 def test_linear_is_the_papers():
     s = linear()
-    assert (s.T, s.beta[1].item(), s.beta[1000].item()) == (1000, pytest.approx(1e-4, rel=1e-15), pytest.approx(0.02, rel=1e-13))
+    assert (s.T, s.beta[1].item(), s.beta[1000].item()) == (
+        1000,
+        pytest.approx(1e-4, rel=1e-15),
+        pytest.approx(0.02, rel=1e-13),
+    )
     assert math.sqrt(s.alpha_bar[-1]) == pytest.approx(0.0063529, rel=1e-4)
 
 
@@ -65,7 +76,9 @@ def test_trap_15_float64_tables_keep_the_first_steps_digits():
     exact = 1e-4
     assert linear().one_minus_alpha_bar[1].item() == pytest.approx(exact, rel=1e-15)
     in_float32 = 1 - linear().alpha_bar[1].float()
-    assert abs(in_float32.item() / exact - 1) > 1e-4, "in float32 four digits are lost: why tables are float64"
+    assert abs(in_float32.item() / exact - 1) > 1e-4, (
+        "in float32 four digits are lost: why tables are float64"
+    )
 
 
 def test_trap_4_a_respaced_beta_is_one_minus_the_ratio_of_alpha_bars():
