@@ -6,6 +6,7 @@ from __future__ import annotations
 from sympy import (
     Add,
     Derivative,
+    Dummy,
     Expr,
     Indexed,
     Integral,
@@ -23,14 +24,17 @@ from sympy import (
     expand_log,
     factorial2,
     limit,
+    log,
     oo,
     pi,
     sqrt,
     together,
 )
+from sympy.core.function import AppliedUndef
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.normal_form import canon, rational
+from ddpm_lib.proof.reduction import Chart, in_alphas, open_notation
 
 LONGEST_SUM = 64  # a sum of more terms than this is not written out
 
@@ -46,7 +50,27 @@ def do_sums(e: Expr) -> Expr:
         return e
     if isinstance(e, (Sum, Product)):
         return _one_sum(e)
-    return e.func(*[do_sums(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+    e = e.func(*[do_sums(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+    return _log_of_products(e) if isinstance(e, log) and e.has(Product) else e
+
+
+def _log_of_products(e: Expr) -> Expr:
+    """log of a product over k as the sum of the logs, for factors that are positive at every step."""
+    total, rest = S.Zero, S.One
+    for part in Mul.make_args(e.args[0]):
+        whole, power = part.as_base_exp()
+        if isinstance(whole, Product) and len(whole.limits) == 1 and _positive_at_each(whole):
+            total += power * do_sums(Sum(log(whole.function), *whole.limits))
+        else:
+            rest *= part
+    return total + log(rest)
+
+
+def _positive_at_each(whole: Product) -> bool:
+    """Whether the factor is positive for each k of the range, of which every k >= 1."""
+    k, low, _ = whole.limits[0]
+    body = in_alphas(open_notation(whole.function.subs(k, Dummy(integer=True, positive=True))))
+    return bool((low - 1).is_nonnegative and canon(Chart([body]).apply(body)).is_positive)
 
 
 def _one_sum(e: Sum | Product) -> Expr:
@@ -137,7 +161,18 @@ def _integral(f: Expr, x: Symbol, *bounds: Expr) -> Expr:
         done = gaussian_integral(f, x)
         if done is not None:
             return done
+    if f.has(AppliedUndef):
+        return _split_unknown(f, x, bounds)
     return Integral(f, (x, *bounds)).doit()
+
+
+def _split_unknown(f: Expr, x: Symbol, bounds: tuple) -> Expr:
+    """The integral of unknown functions, taken to be integrable, as a sum of those of its terms."""
+    total = S.Zero
+    for term in Add.make_args(expand(canon(f))):
+        free, bound = term.as_independent(x, as_Add=False)
+        total += free * Integral(bound, (x, *bounds))
+    return total
 
 
 def gaussian_integral(f: Expr, x: Symbol) -> Expr | None:

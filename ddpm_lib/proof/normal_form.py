@@ -16,7 +16,6 @@ from sympy import (
     Mul,
     Poly,
     Pow,
-    Rational,
     S,
     Symbol,
     cancel,
@@ -92,7 +91,7 @@ def canon(e: Expr) -> Expr:
         for term in (
             Add.make_args(expand(expand_log(canon(e.args[0])))) if e.args[0].has(log) else [canon(e.args[0])]
         ):
-            coefficient, logarithm = _log_term(term)
+            coefficient, logarithm = log_term(term)
             if logarithm is not None and logarithm.args[0].is_positive:
                 prefactor *= Pow(logarithm.args[0], coefficient)
             else:
@@ -105,7 +104,7 @@ def canon(e: Expr) -> Expr:
     return e.func(*[canon(arg) if isinstance(arg, Expr) else arg for arg in e.args])
 
 
-def _log_term(term: Expr) -> tuple[Expr, Expr | None]:
+def log_term(term: Expr) -> tuple[Expr, Expr | None]:
     """term as coefficient * log(something), or None in the second place if it has no such form."""
     logs = [part for part in Mul.make_args(term) if isinstance(part, log)]
     if len(logs) != 1:
@@ -189,6 +188,3 @@ def is_zero(e: Expr) -> bool:
     generators.scan(e)
     numerator, _ = fraction(together(generators.replace(e)))
     return generators.reduce(expand(numerator)) == 0
-
-
-__all__ = ["Rational", "canon", "is_zero", "rational"]

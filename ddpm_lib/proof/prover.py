@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import product
 
 from sympy import (
+    Add,
     Derivative,
     Expr,
     Integral,
@@ -16,17 +17,19 @@ from sympy import (
     Symbol,
     cancel,
     expand,
+    expand_mul,
     nan,
     oo,
     simplify,
     together,
     zoo,
 )
+from sympy.core.function import AppliedUndef
 
 from ddpm_lib.proof.evaluation import do_integrals, do_sums
-from ddpm_lib.proof.normal_form import canon, is_zero, rational
+from ddpm_lib.proof.normal_form import canon, is_zero, log_term, rational
 from ddpm_lib.proof.points import bits_in
-from ddpm_lib.proof.reduction import Chart, in_alphas, open_notation
+from ddpm_lib.proof.reduction import Chart, follow_steps, in_alphas, open_notation, plain_limits
 
 SMALL = 400  # operations up to which SymPy's own simplify is tried
 
@@ -53,11 +56,7 @@ def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:
         if relation != "==":
             larger, smaller = (left, right) if relation == ">=" else (right, left)
             (difference,) = _in_chart([larger - smaller])
-            return (
-                "the difference is a sum or product of nonnegative terms"
-                if _nonnegative(difference)
-                else None
-            )
+            return _why_nonnegative(difference)
         if _equal(left, right):
             return "difference reduces to 0"
     except NotProved:
@@ -71,7 +70,7 @@ def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:
 
 def standard_form(e: Expr) -> Expr:
     """e in alpha, alpha_bar and plain symbols, its finite sums and products written out."""
-    return in_alphas(open_notation(do_sums(in_alphas(open_notation(e)))))
+    return in_alphas(open_notation(do_sums(in_alphas(open_notation(plain_limits(e))))))
 
 
 def _in_chart(sides: list[Expr]) -> list[Expr]:
@@ -82,7 +81,7 @@ def _in_chart(sides: list[Expr]) -> list[Expr]:
     if any(bound & e.free_symbols for e in sealed):
         raise NotProved("a sum with an open limit holds the variable of an integral")
     chart = Chart(sides)
-    sides = [do_integrals(chart.apply(side)) for side in sides]
+    sides = [_seal_unknown(do_integrals(chart.apply(side)), sealed) for side in sides]
     if any(side.has(Integral, Limit, Derivative, Sum, Product, nan, zoo, oo, -oo) for side in sides):
         raise NotProved("an integral or a limit is left")
     return sides
@@ -106,6 +105,14 @@ def _seal(e: Expr, sealed: dict[Expr, Symbol]) -> Expr:
     return e.func(*[_seal(arg, sealed) if isinstance(arg, Expr) else arg for arg in e.args])
 
 
+def _seal_unknown(e: Expr, sealed: dict[Expr, Symbol]) -> Expr:
+    """e with the integrals of unknown functions, which stay closed, replaced by a symbol each."""
+    whole = {i for i in e.atoms(Integral) if i.has(AppliedUndef)}
+    for i in sorted(whole, key=str):
+        sealed.setdefault(i, Symbol(f"_integral{len(sealed)}", real=True))
+    return e.xreplace({i: sealed[i] for i in whole})
+
+
 def _equal(left: Expr, right: Expr) -> bool:
     left, right = _in_chart([left, right])
     difference = left - right
@@ -114,23 +121,48 @@ def _equal(left: Expr, right: Expr) -> bool:
     return difference.count_ops() < SMALL and simplify(canon(difference)) == 0
 
 
+def _why_nonnegative(e: Expr) -> str | None:
+    """The reason why e >= 0, if one is found."""
+    if _nonnegative(e):
+        return "the difference is built from nonnegative terms"
+    for form in (expand_mul(e), expand(canon(e))):  # with the logarithms as they were written, and split
+        if _nonnegative(_below_logs(form)):
+            return "log u <= u - 1, and what is left is nonnegative"
+    return None
+
+
 def _nonnegative(e: Expr) -> bool:
     return any(form.is_nonnegative is True for form in (e, rational(canon(e)), expand(canon(e))))
 
 
+def _below_logs(e: Expr) -> Expr:
+    """A lower bound of e: each c log(u), c > 0, replaced by c (1 - 1/u); logarithms with one c up to sign
+    share u."""
+    rest, arguments = S.Zero, {}
+    for term in Add.make_args(e):
+        coefficient, logarithm = log_term(term)
+        if logarithm is None:
+            rest += term
+            continue
+        c, sign = rational(canon(coefficient)), 1
+        if c.is_negative:
+            c, sign = rational(-c), -1
+        arguments[c] = arguments.get(c, S.One) * logarithm.args[0] ** sign
+    if not all(c.is_positive and u.is_positive for c, u in arguments.items()):
+        return e
+    return rest + Add(*[c * (1 - 1 / u) for c, u in arguments.items()])
+
+
 def _upper_limits(*sides: Expr) -> list[tuple[Symbol, Expr]]:
-    """The symbols that open sums and products run up to, each with the empty range's upper end."""
-    found = {}
-    for side in sides:
-        for e in side.atoms(Sum, Product):
-            for _, low, high in e.limits:
-                if isinstance(high, Symbol):
-                    found[high] = low - 1
-    return sorted(found.items(), key=lambda pair: pair[0].name)
+    """The symbols that open sums and products run up to, each with the lowest value that it may have."""
+    limits = [limit for side in sides for e in side.atoms(Sum, Product) for limit in e.limits]
+    found = {high for _, _, high in limits if isinstance(high, Symbol) and high.is_nonnegative}
+    return [(n, S.One if n.is_positive else S.Zero) for n in sorted(found, key=lambda n: n.name)]
 
 
 def _by_induction(left: Expr, right: Expr, n: Symbol, start: Expr) -> bool:
     """left(start) = right(start), and left - right at n + 1 is a multiple of left - right at n."""
+    left, right = follow_steps(left), follow_steps(right)
     try:
         if not _equal(*(standard_form(side.subs(n, start)) for side in (left, right))):
             return False

@@ -40,8 +40,7 @@ REASONS = (
 
 
 class ProofError(AssertionError):
-    """A claim that is false, or that means nothing somewhere. ``label``, ``point``, ``left``, ``right`` say
-    where."""
+    """A claim that is false, or that means nothing somewhere; label, point, left and right say where."""
 
     def __init__(self, message: str, label: str = "", point: dict | None = None, left=None, right=None):
         super().__init__(message)
@@ -50,9 +49,13 @@ class ProofError(AssertionError):
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome for one label. kind: identity, inequality, definition or assumption; status: proved,
-    checked or
-    stated. lhs and rhs are SymPy text; points counts the random points, seed is what they were drawn from."""
+    """The outcome for one label.
+
+    kind: identity, inequality, definition or assumption. status: proved, checked or stated. lhs, rhs: the
+    sides as text to read; lhs_code, rhs_code: as text that gives the SymPy objects back. points: how many
+    random points it was tried at, drawn from seed. undefined_at: ends of the steps' ranges where a side has
+    no value.
+    """
 
     label: str
     kind: str
@@ -62,9 +65,12 @@ class Record:
     lhs: str
     rhs: str
     detail: str
+    lhs_code: str = ""
+    rhs_code: str = ""
     seed: int = 0
     points: int = 0
     where: list[str] = field(default_factory=list)
+    undefined_at: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """The one line that a reader sees."""

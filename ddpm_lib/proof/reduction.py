@@ -8,23 +8,84 @@ choice of numbers.
 
 from __future__ import annotations
 
-from sympy import Expr, Indexed, S, Symbol, sqrt
+from sympy import Expr, Indexed, Limit, Mul, Product, S, Sum, Symbol, sqrt
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.distributions import bernoulli_pmf, normal_pdf
 
-SCHEDULE = {N.alpha, N.alpha_bar, N.beta, N.beta_tilde, N.snr, N.sigma}
-LONGEST_SUM = 64  # a sum with more terms than this is not written out
+NAMED = {  # the names of a trajectory's entries
+    N.x_0: N.x[0],
+    N.x_prev: N.x[N.t - 1],
+    N.x_t: N.x[N.t],
+    N.x_s: N.x[N.s],
+    N.x_T: N.x[N.T],
+    N.bit_0: N.bit[0],
+    N.bit_prev: N.bit[N.t - 1],
+    N.bit_t: N.bit[N.t],
+}
 
 
 def open_notation(e: Expr) -> Expr:
-    """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0 (the same for
-    bits)."""
+    """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0; bits too."""
     e = e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit())
-    t, s, T, zero = N.t, N.s, N.T, S.Zero
-    same = {N.x[zero]: N.x_0, N.x[t]: N.x_t, N.x[t - 1]: N.x_prev, N.x[s]: N.x_s, N.x[T]: N.x_T}
-    same |= {N.bit[zero]: N.bit_0, N.bit[t]: N.bit_t, N.bit[t - 1]: N.bit_prev}
-    return e.xreplace(same)
+    return e.xreplace({entry: name for name, entry in NAMED.items()})
+
+
+def follow_steps(e: Expr, step: Symbol = N.t, to: Expr = N.t) -> Expr:
+    """e with x_t, x_prev, bit_t, ... written x[t], x[t - 1], bit[t], so that they move when the step does.
+
+    With other arguments, e with step replaced by to, in these names too.
+    """
+    return e.xreplace(NAMED).xreplace({step: to})
+
+
+def rename_running(e: Expr) -> Expr:
+    """e with t, s or T replaced by a symbol of its own where a sum or product runs over it; x_t runs with t."""
+    count = 0
+
+    def rename(whole: Expr) -> Expr:
+        nonlocal count
+        for k, *_ in whole.limits:
+            if k in (N.t, N.s, N.T):
+                count += 1
+                own = Symbol(f"_{k}{count}", **k.assumptions0)
+                *inner, outer = whole.limits
+                if outer[0] != k:
+                    raise ValueError(
+                        f"a sum over several indices with {k} among them: write it as a sum of sums"
+                    )
+                body = follow_steps(whole.func(whole.function, *inner) if inner else whole.function, k, own)
+                whole = whole.func(body, (own, *outer[1:]))
+        return whole
+
+    return e.replace(lambda f: isinstance(f, (Sum, Product)), rename)
+
+
+def plain_limits(e: Expr) -> Expr:
+    """e with each limit in beta[m], alpha[m] or alpha_bar[m] turned into one in a plain symbol."""
+
+    def rewrite(limit: Limit) -> Expr:
+        body, q, target, direction = limit.args
+        (m,) = q.indices
+        body = in_alphas(open_notation(body))
+        bars = {b.indices[0] for b in body.atoms(Indexed) if b.base == N.alpha_bar}
+        near = Symbol(f"_{q}", positive=True)
+        if q.base == N.alpha_bar:  # every other quantity of the schedule would move with it
+            others = {b for b in body.atoms(Indexed) if b.base in (N.alpha, N.alpha_bar, N.sigma)} - {q}
+            return limit if others else Limit(body.xreplace({q: near}), near, target, direction)
+        alpha = 1 - near if q.base == N.beta else near
+        later = {b: b - m for b in bars if (b - m).is_Integer and b - m >= 0}
+        steps = {
+            N.alpha_bar[b]: N.alpha_bar[m - 1] * Mul(*[N.alpha[m + j] for j in range(int(count) + 1)])
+            for b, count in later.items()
+        }
+        return Limit(body.xreplace(steps).xreplace({N.alpha[m]: alpha}), near, target, direction)
+
+    in_table = (N.beta, N.alpha, N.alpha_bar)
+    return e.replace(
+        lambda f: isinstance(f, Limit) and isinstance(f.args[1], Indexed) and f.args[1].base in in_table,
+        rewrite,
+    )
 
 
 def in_alphas(e: Expr) -> Expr:
@@ -49,6 +110,11 @@ def _split(index: Expr) -> tuple[Expr, int]:
     """An index as base + whole number: t - 1 is (t, -1), 3 is (0, 3)."""
     offset, base = index.as_coeff_Add()
     return (base, int(offset)) if offset.is_Integer else (index, 0)
+
+
+LONGEST_CHAIN = (
+    16  # from alpha_bar[0] = 1 up to this step, alpha_bar is written as the product of all its alphas
+)
 
 
 class Chart:
@@ -103,9 +169,8 @@ class Chart:
                 self.values[N.alpha[base + m]] = self._fraction()
             return
         first = min(bars | {m - 1 for m in alphas})
-        if base == 0:
-            first = min(first, 0) if first >= 0 else first
-            bar = S.One if first == 0 else self._fraction()
+        if base == 0 and first >= 0 and max(bars) <= LONGEST_CHAIN:
+            first, bar = 0, S.One
         else:
             bar = self._fraction()
             for earlier, last in reversed(

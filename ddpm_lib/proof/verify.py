@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-import mpmath
-from mpmath import mp, mpf
-from sympy import Eq, Expr, Indexed, MatrixBase, S, Symbol, nan, sympify, zoo
+from sympy import Eq, Expr, Float, Indexed, IndexedBase, MatrixBase, Symbol, nan, srepr, sympify, zoo
 from sympy.core.function import AppliedUndef
+from sympy.logic.boolalg import Boolean
 
 from ddpm_lib.proof import notation as N
-from ddpm_lib.proof.numeric import DIGITS, TOLERANCE, Undefined, evaluate
-from ddpm_lib.proof.points import EDGES, INNER, Point, bits_in, describe, seed_of
+from ddpm_lib.proof.evaluation import Diverges
+from ddpm_lib.proof.points import seed_of
 from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.record import ProofError, Record, Result, check_label, check_reason, show
-
-PRECISE = 120  # digits of the second look at two values that differ by less than they should
+from ddpm_lib.proof.reduction import rename_running
+from ddpm_lib.proof.refuter import Claim, refute
 
 
 def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), given=()) -> Result:
@@ -24,105 +23,86 @@ def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), giv
 
     label: the equation's label, such as eq-marginal. lhs, rhs: SymPy expressions in the symbols of
     ``notation``, or two sequences of them of one length. by: the step's reason, one of ``REASONS``.
-    relation: "==", "<=" or ">=". where: conditions on the symbols, such as [t >= 2], if the claim holds
-    only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), q(x_t, x_prev))].
+    relation: "==", "<=" or ">=". where: conditions on plain symbols, such as [t >= 2], if the claim holds
+    only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), r(x_t, x_prev))].
 
     First it looks for a counterexample, with 60 digits at random admissible points; then SymPy is to prove
     it. The result's status is "proved", or "checked" where no proof was found but every point agrees to 50
     digits. Raises ProofError for a false claim, or one that has no value at an admissible point; ValueError
-    for a claim that says nothing (both sides are the same expression), an unknown reason or a bad label.
+    for a claim that says nothing (both sides are the same expression), for an unknown reason, a bad label, a
+    decimal number, or a symbol that is not the notation table's.
     """
     check_label(label)
     check_reason(by)
     if relation not in ("==", "<=", ">="):
         raise ValueError(f"relation: expected '==', '<=' or '>=', got {relation!r}")
+    conditions, premises = _conditions(where), _premises(given)
     pairs = _pairs(label, lhs, rhs)
     if all(left == right for left, right in pairs):
         raise ValueError(f"{label} says nothing: both sides are {pairs[0][0]}")
-    premises = _premises(given)
-    points, undefined, how = _check(label, by, pairs, relation, tuple(where), premises)
-    return show(
-        Record(
-            label=label,
-            kind="identity" if relation == "==" else "inequality",
-            status="proved" if how else "checked",
-            by=by,
-            relation=relation,
-            lhs=_text(lhs),
-            rhs=_text(rhs),
-            detail=_detail(by, how, points, undefined, relation),
-            seed=seed_of(label),
-            points=points,
-            where=[str(w) for w in (*where, *given)],
-        )
-    )
+    pairs = [tuple(side.xreplace(premises) for side in pair) for pair in pairs]
+    outcome = _check(Claim(label, by, pairs, relation, conditions))
+    kind = "identity" if relation == "==" else "inequality"
+    return _report(label, kind, by, relation, lhs, rhs, outcome, [*conditions, *given])
 
 
-def verify_induction(
-    label: str, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0, by: str = "induction"
-) -> Result:
+def verify_induction(label, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0) -> Result:
     """Proves a closed form for var = start, start + 1, ... from its first value and its recurrence.
 
     claim: the closed form in var (an expression, or a sequence of them). base: its value at var = start.
     step: called with the claim at var - 1 (with x_prev in place of x_t), returns what the recurrence makes
     of it at var. Both base == claim(start) and step(claim(var - 1)) == claim(var) go through ``verify``'s
-    checks.
+    checks, and so do its errors; ValueError too if the step does not use what it is called with.
 
         verify_induction("eq-marginal-mean", sqrt(alpha_bar[t]) * x_0,
                          base=x_0, step=lambda previous: sqrt(alpha[t]) * previous)
     """
     check_label(label)
-    check_reason(by)
+    several = _is_several(claim)
     claims = [sympify(c) for c in _listed(claim)]
-    first = {N.x_t: N.x_0} if var == N.t and start == 0 else {}
-    at_start = [c.subs(var, start).xreplace(first) for c in claims]
-    before = [c.subs(var, var - 1).xreplace({N.x_t: N.x_prev} if var == N.t else {}) for c in claims]
-    stepped = step(before if isinstance(claim, (Sequence, MatrixBase)) else before[0])
-    bases = _pairs(label, at_start, _listed(base))
+    earlier, first = {}, {}
+    if var == N.t:
+        earlier = {N.x_t: N.x_prev, N.bit_t: N.bit_prev}
+        first = {N.x_t: N.x_0, N.bit_t: N.bit_0} if start == 0 else {}
+        if any(c.has(*earlier.values()) for c in claims):
+            raise ValueError(f"{label}: claim: expected one about x_t, without x_prev, got {claim}")
+    before = [c.subs(var, var - 1).xreplace(earlier) for c in claims]
+    unknown = [Symbol(f"_previous_{i}", real=True) for i in range(len(claims))]
+    if not any(sympify(e).has(*unknown) for e in _listed(step(unknown if several else unknown[0]))):
+        raise ValueError(f"{label}: step: expected a value made from the previous one, got one without it")
+    stepped = step(before if several else before[0])
+    bases = _pairs(label, [c.subs(var, start).xreplace(first) for c in claims], _listed(base))
     steps = _pairs(label, _listed(stepped), claims)
-    if all(left == right for left, right in steps):
-        raise ValueError(f"{label} says nothing: the step returns the claim itself")
-    _, _, base_how = _check(label, by, bases, "==", (), {}, f"base, {var} = {start}")
-    points, undefined, how = _check(label, by, steps, "==", (var >= start + 1,), {}, "step")
-    proved = base_how and how
-    detail = _detail(
-        by, f"base {var} = {start} and step both reduce to 0" if proved else None, points, undefined, "=="
-    )
-    return show(
-        Record(
-            label=label,
-            kind="identity",
-            status="proved" if proved else "checked",
-            by=by,
-            relation="==",
-            lhs=_text(stepped),
-            rhs=_text(claim),
-            detail=detail,
-            seed=seed_of(label),
-            points=points,
-            where=[f"base at {var} = {start}: {_text(base)}"],
-        )
-    )
+    at_base = _check(Claim(label, "induction", bases, part=f"base, {var} = {start}"))
+    points, undefined, how = _check(Claim(label, "induction", steps, "==", (var >= start + 1,), "step"))
+    if how is not None and at_base[2] is not None:
+        how = f"base {var} = {start} and step both reduce to 0"
+    outcome = (points, undefined, how if at_base[2] is not None else None)
+    condition = f"{claim} = {base} at {var} = {start}"
+    return _report(label, "identity", "induction", "==", stepped, claim, outcome, [condition])
 
 
 def define(label: str, symbol, expression) -> Result:
-    """Records that label defines symbol as expression.
+    """Records that label defines symbol (a SymPy object, or a name as text) as expression.
 
     A quantity of the schedule must be defined as the notation table has it: anything else raises ProofError.
     Raises ValueError for a symbol that occurs in its own definition.
     """
     check_label(label)
-    symbol, expression = sympify(symbol), sympify(expression)
-    if symbol in expression.free_symbols or expression.has(symbol):
-        raise ValueError(f"{label}: {symbol} occurs in its own definition")
+    expression = sympify(expression)
     points, detail = 0, "definition"
-    if isinstance(symbol, Indexed) and N.BY_KEY.get(symbol.base.label.name, None) is not None:
-        points, _, _ = _check(label, "definition", _pairs(label, symbol, expression), "==", (), {})
-        detail = f"definition (agrees with the notation table at {points} random points)"
+    if not isinstance(symbol, str):
+        if expression.has(symbol):
+            raise ValueError(f"{label}: {symbol} occurs in its own definition")
+        if isinstance(symbol, Indexed) and symbol.base.label.name in N.BY_KEY:
+            points, _, _ = _check(Claim(label, "definition", _pairs(label, symbol, expression)))
+            detail = f"definition (agrees with the notation table at {points} random points)"
     return show(
-        Record(label, "definition", "stated", "definition", "==", _text(symbol), _text(expression), detail,
-               seed_of(label), points)
-    )  # fmt: skip
+        Record(
+            *(label, "definition", "stated", "definition", "==", str(symbol), str(expression), detail),
+            *(_code(symbol), _code(expression), seed_of(label), points),
+        )
+    )
 
 
 def assume(label: str, statement) -> Result:
@@ -130,17 +110,61 @@ def assume(label: str, statement) -> Result:
     check_label(label)
     if not str(statement).strip():
         raise ValueError(f"{label}: statement: expected a sentence or a relation, got {statement!r}")
+    text = str(statement)
+    return show(Record(label, "assumption", "stated", "assumption", "", text, "", f"assumed: {text}"))
+
+
+def _check(claim: Claim) -> tuple[int, list[str], str | None]:
+    """Refutes the claim or tries to prove it: number of points, where it has no value, how it was proved."""
+    claim = replace(claim, pairs=[tuple(rename_running(side) for side in pair) for pair in claim.pairs])
+    points, undefined = refute(claim)
+    how = "both sides are one expression"
+    for left, right in claim.pairs:
+        if left == right:
+            continue
+        try:
+            how = prove(left, right, claim.relation)
+        except Diverges as error:
+            raise ProofError(
+                f"{claim.name} has no value: {error}. Claimed by {claim.by}.", claim.label
+            ) from None
+        if how is None:
+            break
+    return points, undefined, how
+
+
+def _report(label, kind, by, relation, lhs, rhs, outcome, conditions) -> Result:
+    points, undefined, how = outcome
+    agree = (
+        f"{points} random points agree to 50 digits"
+        if relation == "=="
+        else f"holds at {points} random points"
+    )
+    limits = f"; not defined at {', '.join(undefined)}" if undefined else ""
+    detail = (
+        f"proved by {by} (SymPy: {how}; {agree}{limits})"
+        if how
+        else f"checked, not proved: {by} ({agree}{limits})"
+    )
     return show(
-        Record(label, "assumption", "stated", "assumption", "", _text(statement), "", f"assumed: {statement}")
+        Record(
+            *(label, kind, "proved" if how else "checked", by, relation, str(lhs), str(rhs), detail),
+            *(_code(lhs), _code(rhs), seed_of(label), points, [str(c) for c in conditions], undefined),
+        )
     )
 
 
+def _code(side) -> str:
+    """The side as text that Python turns back into the SymPy object; nothing for plain text."""
+    return "" if isinstance(side, str) else srepr(sympify(side))
+
+
+def _is_several(e) -> bool:
+    return isinstance(e, (list, tuple, MatrixBase))
+
+
 def _listed(e) -> list:
-    return list(e) if isinstance(e, (list, tuple, MatrixBase)) else [e]
-
-
-def _text(e) -> str:
-    return e if isinstance(e, str) else str(e)
+    return list(e) if _is_several(e) else [e]
 
 
 def _pairs(label: str, lhs, rhs) -> list[tuple[Expr, Expr]]:
@@ -153,9 +177,31 @@ def _pairs(label: str, lhs, rhs) -> list[tuple[Expr, Expr]]:
         )
     for name, side in (("lhs", left), ("rhs", right)):
         for e in side:
-            if not isinstance(e, Expr) or e.has(nan, zoo):
-                raise ValueError(f"{label}: {name}: expected a SymPy expression with a value, got {e}")
+            _check_expression(f"{label}: {name}", e)
     return list(zip(left, right, strict=True))
+
+
+def _check_expression(name: str, e) -> None:
+    if not isinstance(e, Expr) or e.has(nan, zoo):
+        raise ValueError(f"{name}: expected a SymPy expression with a value, got {e}")
+    if e.has(Float):
+        raise ValueError(
+            f"{name}: expected exact numbers, got a decimal in {e}; write Rational(1, 10) for 0.1"
+        )
+    for atom in e.atoms(Symbol, IndexedBase):
+        row = N.BY_KEY.get(atom.name)
+        own = row is not None and atom not in (row.object, getattr(row.object, "label", None))
+        if own or atom.name.startswith("_"):
+            raise ValueError(
+                f"{name}: the symbol {atom.name} is not the notation table's; import it from there"
+            )
+
+
+def _conditions(where) -> tuple:
+    for condition in where if isinstance(where, Iterable) else [where]:
+        if not isinstance(condition, Boolean):
+            raise ValueError(f"where: expected a list of conditions such as [t >= 2], got {where!r}")
+    return tuple(where)
 
 
 def _premises(given) -> dict[Expr, Expr]:
@@ -171,126 +217,3 @@ def _premises(given) -> dict[Expr, Expr]:
             )
         premises[premise.lhs] = premise.rhs
     return premises
-
-
-def _check(label, by, pairs, relation, where, premises, part="") -> tuple[int, list[str], str | None]:
-    """Refutes or proves each pair: the number of inner points, where the sides have no value, how it was
-    proved."""
-    pairs = [tuple(side.xreplace(premises) for side in pair) for pair in pairs]
-    name = f"{label} ({part})" if part else label
-    points, undefined = _refute(label, name, by, pairs, relation, where)
-    how = ""
-    for left, right in pairs:
-        if left == right:
-            continue
-        how = prove(left, right, relation)
-        if how is None:
-            break
-    return points, undefined, how if how != "" else "both sides are one expression"
-
-
-def _refute(label, name, by, pairs, relation, where) -> tuple[int, list[str]]:
-    seed, free = seed_of(label), set().union(*(side.free_symbols for pair in pairs for side in pair))
-    inner = []
-    for number in range(100 * len(INNER)):
-        point = Point(seed, number)
-        if _admits(where, point):
-            inner.append(point)
-        if len(inner) == len(INNER):
-            break
-    if not inner:
-        raise ValueError(f"{label}: where: no admissible point satisfies {', '.join(map(str, where))}")
-    for point in inner:
-        try:
-            _compare(label, name, by, pairs, relation, point)
-        except Undefined as error:
-            at = _at(describe(point, [side for pair in pairs for side in pair]))
-            raise ProofError(f"{name} has no value{at}: {error}. Claimed by {by}.", label) from None
-    undefined = []
-    for number, (edge, (steps, needs)) in enumerate(EDGES.items(), start=len(INNER)):
-        point = Point(seed, number, steps=steps)
-        if needs <= free and _admits(where, point):
-            try:
-                _compare(label, name, by, pairs, relation, point)
-            except Undefined:
-                undefined.append(edge)
-    return len(inner), undefined
-
-
-def _admits(where, point: Point) -> bool:
-    for condition in where:
-        held = sympify(condition).subs({f: point.value(f) for f in condition.free_symbols})
-        if held not in (S.true, S.false):
-            raise ValueError(f"where: expected conditions on plain symbols, got {condition}")
-        if held == S.false:
-            return False
-    return True
-
-
-def _compare(label, name, by, pairs, relation, point: Point) -> None:
-    """Raises ProofError where a pair differs at the point, in any case of its bits; Undefined where it has
-    no value."""
-    for left, right in pairs:
-        bits = bits_in([left, right])
-        for values in product((S.Zero, S.One), repeat=len(bits)):
-            here = Point(
-                point.seed, point.number, dict(zip(bits, values, strict=True)), (point.s, point.t, point.T)
-            )
-            a, b = evaluate(left, here), evaluate(right, here)
-            if _holds(a, b, relation) or _holds_precisely(left, right, relation, here):
-                continue
-            values = describe(here, [left, right])
-            sign = {"==": "differs from", "<=": "is above", ">=": "is below"}[relation]
-            with mp.workdps(DIGITS):
-                shown_a, shown_b = _distinct(a, b)
-                gap = mpmath.nstr(a - b, 6)
-            raise ProofError(
-                f"{name} is false:{_at(values)} the left side is {shown_a}, the right side {shown_b}"
-                f" (it {sign} the right side; difference {gap}). Claimed by {by}.",
-                label, values, a, b,
-            )  # fmt: skip
-
-
-def _holds(a: mpf, b: mpf, relation: str) -> bool:
-    with mp.workdps(DIGITS):
-        same = a == b or abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
-        return same or (relation == "<=" and a < b) or (relation == ">=" and a > b)
-
-
-def _holds_precisely(left: Expr, right: Expr, relation: str, point: Point) -> bool:
-    """The same with twice the digits, for sides that nearly cancel: rounding shrinks with them, a
-    difference stays."""
-    a, b = evaluate(left, point), evaluate(right, point)
-    with mp.workdps(PRECISE):
-        coarse = abs(a - b)
-        if coarse > mpf(10) ** -(DIGITS // 3) * (1 + abs(a)):
-            return False
-        a, b = evaluate(left, point, PRECISE), evaluate(right, point, PRECISE)
-    if _holds(a, b, relation):
-        return True
-    with mp.workdps(PRECISE):
-        return abs(a - b) <= mpf(10) ** -(PRECISE - DIGITS - 20) * coarse
-
-
-def _distinct(a: mpf, b: mpf) -> tuple[str, str]:
-    """Both values in as few digits as tell them apart, and a few more."""
-    for digits in range(1, DIGITS):
-        if mpmath.nstr(a, digits) != mpmath.nstr(b, digits):
-            return mpmath.nstr(a, digits + 3), mpmath.nstr(b, digits + 3)
-    return mpmath.nstr(a, DIGITS), mpmath.nstr(b, DIGITS)
-
-
-def _at(values: dict[str, str]) -> str:
-    return f" at {', '.join(f'{name}={value}' for name, value in values.items())}" if values else ""
-
-
-def _detail(by: str, how: str | None, points: int, undefined: list[str], relation: str) -> str:
-    agree = (
-        f"{points} random points agree to 50 digits"
-        if relation == "=="
-        else f"it holds at {points} random points"
-    )
-    limits = f"; not defined at {', '.join(undefined)}" if undefined else ""
-    if how:
-        return f"proved by {by} (SymPy: {how}; {agree}{limits})"
-    return f"checked, not proved: {by} ({agree}{limits})"

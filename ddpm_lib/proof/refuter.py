@@ -1,0 +1,148 @@
+"""The search for a counterexample: both sides of a claim, with 60 digits, at random admissible points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import mpmath
+from mpmath import mp, mpf
+from sympy import Expr, S, Symbol
+
+from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.numeric import DIGITS, TOLERANCE, Undefined, evaluate
+from ddpm_lib.proof.points import EDGES, INNER, Point, bits_in, describe, halves, seed_of
+from ddpm_lib.proof.record import ProofError
+
+PRECISE = 120  # digits of the second look at two values that differ by less than they should
+FEWEST = 4  # random points that a condition must leave
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is to be checked: for each pair, left == right (or <=, >=) wherever the conditions hold."""
+
+    label: str
+    by: str
+    pairs: Sequence[tuple[Expr, Expr]]
+    relation: str = "=="
+    where: tuple = ()
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """The label, with the part of a proof that this claim is."""
+        return f"{self.label} ({self.part})" if self.part else self.label
+
+
+def refute(claim: Claim) -> tuple[int, list[str]]:
+    """Raises ProofError at a point where the claim is false or has no value.
+
+    Else returns how many random points it held at, and at which ends of the steps' ranges (t = 1, ...) it
+    has no value. There, and only there, a side may be undefined: β̃_1 = 0 is no variance.
+    """
+    sides = [side for pair in claim.pairs for side in pair]
+    free = set().union(*(side.free_symbols for side in sides))
+    seed, patterns = seed_of(claim.label), halves(sides)
+    inner = []
+    for number in range(100 * len(INNER)):
+        point = Point(seed, number, patterns)
+        if _admits(claim.where, point):
+            inner.append(point)
+        if len(inner) == len(INNER):
+            break
+    if len(inner) < FEWEST:
+        conditions = ", ".join(map(str, claim.where))
+        raise ValueError(
+            f"{claim.label}: where: only {len(inner)} points inside the range 1 < t < T satisfy {conditions}; "
+            "put a single value into both sides instead"
+        )
+    for point in inner:
+        try:
+            _compare(claim, point)
+        except Undefined as error:
+            at = _at(describe(point, sides))
+            message = f"{claim.name} has no value{at}: {error}. Claimed by {claim.by}."
+            raise ProofError(message, claim.label) from None
+    undefined = []
+    for number, (edge, (steps, needs)) in enumerate(EDGES.items(), start=len(INNER)):
+        point = Point(seed, number, patterns, steps)
+        if needs <= free and _admits(claim.where, point):
+            try:
+                _compare(claim, point)
+            except Undefined:
+                undefined.append(edge)
+    return len(inner), undefined
+
+
+def _admits(where: tuple, point: Point) -> bool:
+    for condition in where:
+        values = {f: point.value(f) for f in condition.free_symbols if isinstance(f, Symbol)}
+        held = condition.subs(values)
+        if held not in (S.true, S.false):
+            raise ValueError(f"where: expected conditions on plain symbols such as t >= 2, got {condition}")
+        if held == S.false:
+            return False
+    return True
+
+
+def _compare(claim: Claim, point: Point) -> None:
+    """Raises ProofError where a pair differs at the point, in any case of its bits."""
+    for place, (left, right) in enumerate(claim.pairs, start=1):
+        bits = bits_in([left, right])
+        for values in product((S.Zero, S.One), repeat=len(bits)):
+            case = dict(zip(bits, values, strict=True))
+            if point.t == 1 and case.get(N.bit_prev, 0) != case.get(N.bit_0, case.get(N.bit_prev, 0)):
+                continue  # x_{t-1} is x_0 there
+            here = point.fixing(case)
+            a, b = evaluate(left, here), evaluate(right, here)
+            if not (
+                _holds(a, b, claim.relation) or _holds_precisely(left, right, claim.relation, here, a, b)
+            ):
+                which = f" in part {place} of {len(claim.pairs)}" if len(claim.pairs) > 1 else ""
+                raise _error(claim, which, describe(here, [left, right]), a, b)
+
+
+def _error(claim: Claim, which: str, values: dict[str, str], a: mpf, b: mpf) -> ProofError:
+    with mp.workdps(DIGITS):
+        left, right = _distinct(a, b)
+        gap = mpmath.nstr(a - b, 4)
+    relation = "" if claim.relation == "==" else f", but claimed is left {claim.relation} right"
+    return ProofError(
+        f"{claim.name} is false{which}:{_at(values)} the left side is {left}, the right side {right} "
+        f"(difference {gap}{relation}). Claimed by {claim.by}.",
+        *(claim.label, values, a, b),
+    )
+
+
+def _holds(a: mpf, b: mpf, relation: str) -> bool:
+    with mp.workdps(DIGITS):
+        same = a == b or abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
+        return same or (relation == "<=" and a < b) or (relation == ">=" and a > b)
+
+
+def _holds_precisely(left: Expr, right: Expr, relation: str, point: Point, a: mpf, b: mpf) -> bool:
+    """The same with twice the digits, for sides that nearly cancel: rounding shrinks with it, a difference
+    stays."""
+    with mp.workdps(PRECISE):
+        coarse = abs(a - b)
+        if coarse > mpf(10) ** -(DIGITS // 3):
+            return False
+        a, b = evaluate(left, point, PRECISE), evaluate(right, point, PRECISE)
+    if _holds(a, b, relation):
+        return True
+    with mp.workdps(PRECISE):
+        return abs(a - b) <= mpf(10) ** -(PRECISE - DIGITS - 20) * coarse
+
+
+def _distinct(a: mpf, b: mpf) -> tuple[str, str]:
+    """Both values in as few digits as tell them apart, and a few more."""
+    for digits in range(1, DIGITS):
+        if mpmath.nstr(a, digits) != mpmath.nstr(b, digits):
+            return mpmath.nstr(a, digits + 3), mpmath.nstr(b, digits + 3)
+    return mpmath.nstr(a, DIGITS), mpmath.nstr(b, DIGITS)
+
+
+def _at(values: dict[str, str]) -> str:
+    return f" at {', '.join(f'{name}={value}' for name, value in values.items())}" if values else ""
