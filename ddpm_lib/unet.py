@@ -177,9 +177,9 @@ class UNet(nn.Module):
     def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
         config = self.config
         shape = (config.in_channels, config.image_size, config.image_size)
-        if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+        if x.ndim != 4 or tuple(x.shape[1:]) != shape or len(x) == 0:
             wanted = ", ".join(map(str, shape))
-            raise ValueError(f"x: expected images of shape (B, {wanted}), got {tuple(x.shape)}")
+            raise ValueError(f"x: expected at least one image, shape (B, {wanted}), got {tuple(x.shape)}")
         if x.dtype != self.out.weight.dtype and not (
             x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
         ):
@@ -196,7 +196,7 @@ class UNet(nn.Module):
                     f"{name}: expected one for each of the {len(x)} images on {x.device}, "
                     f"got shape {tuple(value.shape)} on {value.device}"
                 )
-        if y is not None and y.device.type == "cpu" and not torch.compiler.is_compiling() and len(y):
+        if y is not None and y.device.type == "cpu" and not torch.compiler.is_compiling():
             low, high = y.min().item(), y.max().item()
             if low < 0 or high > config.num_classes:
                 raise ValueError(f"y: expected labels in 0..{config.num_classes}, got {low}..{high}")
