@@ -69,3 +69,8 @@ def kl_bernoulli(p, q) -> Expr:
     """KL of two Bernoulli distributions with probabilities p and q of a 1, in nats."""
     p, q = sympify(p), sympify(q)
     return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+
+
+def unknown_density(name: str):
+    """A positive function that stands for any: a claim about it is tried on smooth ones, and proved for all."""
+    return Function(name, positive=True)

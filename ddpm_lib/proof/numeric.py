@@ -26,14 +26,11 @@ from sympy.logic.boolalg import Boolean
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.nested import is_nested, outermost_only
 from ddpm_lib.proof.points import Point, lookup
+from ddpm_lib.proof.quadrature import Undefined, over_the_line
 
 DIGITS = 60
 TOLERANCE = mpf(10) ** -50
 MOST_TERMS = 5000  # of a sum that is added up term by term
-
-
-class Undefined(ArithmeticError):
-    """The expression has no finite real value at this point, or none that can be computed reliably."""
 
 
 def evaluate(e: Expr, point: Point, digits: int = DIGITS) -> mpf:
@@ -233,7 +230,7 @@ def _integral(e: Integral, point: Point, env: dict) -> mpf:
         return _walk(body, point, {**env, x: u})
 
     if bounds == [-oo, oo]:
-        return _over_the_line(f)
+        return over_the_line(f)
     if len(bounds) != 2:
         raise Undefined("an integral without limits")
     low, high = (
@@ -284,58 +281,3 @@ FUNCTIONS = {
         )
     },
 }
-
-
-def _over_the_line(f) -> mpf:
-    """The integral of f over R by the trapezoidal rule, which converges geometrically for smooth decaying f.
-
-    A coarse pass finds where |f| lives; the step is then halved until two results agree.
-    """
-    centre, spread = _bulk(f)
-    with mp.workdps(mp.dps + 10):
-        reach = mpmath.sqrt(2 * mp.dps * mpmath.log(10)) + 2
-        enough = mpf(10) ** (12 - mp.dps)
-        step, previous = mpf(1), None
-        values: dict[mpf, mpf] = {}
-        for _ in range(7):
-            count = int(mpmath.ceil(reach / step))
-            for j in range(-count, count + 1):
-                if j * step not in values:
-                    values[j * step] = f(centre + spread * j * step)
-            total = spread * step * mpmath.fsum(values.values())
-            size = spread * step * mpmath.fsum(map(abs, values.values()))
-            ends = abs(values[-count * step]) + abs(values[count * step])
-            close = previous is not None and abs(total - previous) <= enough * size
-            if close and ends * spread <= enough * size:
-                return total
-            previous, step = total, step / 2
-    raise Undefined("an integral over the real line that does not converge to 50 digits")
-
-
-def _bulk(f) -> tuple[mpf, mpf]:
-    """Centre and spread of |f|, to a few digits."""
-    with mp.workdps(15):
-        grid = [mpmath.sinh(mpf(j) / 16) for j in range(-80, 81)]  # dense near 0, out to ±74
-        try:
-            logs = [mpmath.log(abs(w)) if (w := f(u)) else -mpmath.inf for u in grid]
-        except OverflowError:
-            raise Undefined("an integrand that overflows") from None
-        top = max(logs)
-        if top == -mpmath.inf:
-            return mpf(0), mpf(1)
-        centre, spread = grid[logs.index(top)], mpf(1)
-        for _ in range(40):  # widen or narrow until |f| falls by about half at one spread
-            low, high = (abs(f(centre + side * spread)) / mpmath.exp(top) for side in (-1, 1))
-            mass = (low + high) / 2
-            if mass > 0.9:
-                spread *= mpf(3) / 2
-            elif mass < 0.3:
-                spread *= mpf(2) / 3
-            else:
-                break
-        nodes = [centre + spread * mpf(j) / 3 for j in range(-24, 25)]
-        weights = [abs(f(u)) for u in nodes]
-        mass = mpmath.fsum(weights)
-        centre = mpmath.fsum(w * u for w, u in zip(weights, nodes, strict=True)) / mass
-        variance = mpmath.fsum(w * (u - centre) ** 2 for w, u in zip(weights, nodes, strict=True)) / mass
-        return centre, mpmath.sqrt(variance) or spread

@@ -125,7 +125,10 @@ def _why_nonnegative(e: Expr) -> str | None:
     """The reason why e >= 0, if one is found."""
     if _nonnegative(e):
         return "the difference is built from nonnegative terms"
-    for form in (expand_mul(e), expand(canon(e))):  # with the logarithms as they were written, and split
+    for form in (
+        expand_mul(e, deep=False),
+        expand(canon(e)),
+    ):  # with the logarithms as they were written, and split
         if _nonnegative(_below_logs(form)):
             return "log u <= u - 1, and what is left is nonnegative"
     return None
@@ -136,21 +139,24 @@ def _nonnegative(e: Expr) -> bool:
 
 
 def _below_logs(e: Expr) -> Expr:
-    """A lower bound of e: each c log(u), c > 0, replaced by c (1 - 1/u); logarithms with one c up to sign
-    share u."""
-    rest, arguments = S.Zero, {}
+    """A lower bound of e by c log(u) >= c (1 - 1/u), c > 0; logarithms with one c, up to sign, share one u."""
+    rest, coefficients = S.Zero, {}
     for term in Add.make_args(e):
         coefficient, logarithm = log_term(term)
         if logarithm is None:
             rest += term
-            continue
+        else:
+            u = logarithm.args[0]
+            coefficients[u] = coefficients.get(u, S.Zero) + coefficient
+    joint: dict[Expr, Expr] = {}
+    for u, coefficient in coefficients.items():
         c, sign = rational(canon(coefficient)), 1
         if c.is_negative:
             c, sign = rational(-c), -1
-        arguments[c] = arguments.get(c, S.One) * logarithm.args[0] ** sign
-    if not all(c.is_positive and u.is_positive for c, u in arguments.items()):
+        joint[c] = joint.get(c, S.One) * rational(canon(u)) ** sign
+    if not all(c.is_positive and u.is_positive for c, u in joint.items()):
         return e
-    return rest + Add(*[c * (1 - 1 / u) for c, u in arguments.items()])
+    return rest + Add(*[c * (1 - 1 / u) for c, u in joint.items()])
 
 
 def _upper_limits(*sides: Expr) -> list[tuple[Symbol, Expr]]:
