@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -181,16 +182,19 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-def test_a_copy_runs_where_only_torch_and_the_like_are_installed(tmp_path, root, monkeypatch):
+def test_a_copy_runs_where_only_torch_and_the_like_are_installed(tmp_path, clone, root, monkeypatch):
     """In a new environment that sees this one's packages but no ``ddpm_lib``: Colab has torch and no book.
 
-    The library comes from a clone of this repository, at its last commit: uncommitted changes are not tested.
+    The library comes from a clone that holds this repository's last commit; uncommitted changes are not tested.
+    The clone has no history, since this one's may be cut off, and pip's partial clone of such a one never ends.
     """
-    clone = tmp_path / "clone"
     try:
-        git(root, "clone", "--quiet", "--no-hardlinks", str(root), str(clone))
+        git(root, "archive", "--output", str(tmp_path / "files.zip"), "HEAD")
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"not a git clone, so there is no commit to install: {error}")
+    shutil.unpack_archive(tmp_path / "files.zip", clone)
+    git(clone, "add", "--all", "--force")
+    git(clone, "commit", "--quiet", "--message", "The last commit's files")
     commit = git(clone, "rev-parse", "HEAD")
     copy = colab_copies.colab_copy(
         nbformat.read(clone / CHAPTER, as_version=4), f"git+{clone.as_uri()}@{commit}"
