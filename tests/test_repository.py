@@ -62,7 +62,6 @@ REQUIRED = [
     ".github/workflows/test.yml",
     ".github/workflows/publish.yml",
     "book/index.md",
-    "book/notation.md",
     "book/references.md",
     "book/references.bib",
 ]
