@@ -176,6 +176,20 @@ def test_figures_keep_their_colours(browser, scheme):
     assert figures
 
 
+@pytest.mark.parametrize("width", [400, 1300])
+def test_no_page_is_wider_than_the_window(browser, width):
+    """Wide equations, tables and code scroll by themselves, on a phone too."""
+    wide = []
+    with browser.new_context(viewport={"width": width, "height": 900}) as session:
+        page = session.new_page()
+        for name in CONTENT:
+            page.goto(f"{SITE.as_uri()}/{name}")
+            page.evaluate(UNRENDERED)
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                wide.append(name)
+    assert wide == []
+
+
 def test_a_broken_page_is_found_out(browser, tmp_path):
     """The checks above can fail: each fault of this page is named."""
     (tmp_path / "page.html").write_text(
