@@ -29,15 +29,15 @@ class TrainConfig:
     """Number of noising steps."""
     objective: Literal["eps", "x0", "v"] = "v"
     """What the network predicts."""
-    times: Literal["uniform", "middle"] = "uniform"
+    times: Literal["uniform", "middle"] = "middle"
     """How training draws t from 1..T: evenly, or more often around the middle (logit-normal)."""
-    images: int = 120_000
+    images: int = 140_000
     """Length of the run."""
-    batch: int = 64
+    batch: int = 16
     """Images a step."""
     lr: float = 2e-3
     """Peak learning rate."""
-    warmup: int = 5_000
+    warmup: int = 3_000
     """Images over which the learning rate rises from 0; then it falls to 0 along half a cosine."""
     adam_betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's two decay rates."""
@@ -47,19 +47,19 @@ class TrainConfig:
     """Largest norm of the gradient."""
     label_dropout: float = 0.1
     """Share of labels replaced by the null label, which is what sampling without a class asks for."""
-    ema_half_life: int = 10_000
+    ema_half_life: int = 4_000
     """Half-life of the averaged weights."""
     ema_ramp: float = 0.05
     """Early on the half-life is this share of the images seen, so that the average forgets its start."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast on CUDA, fp32 elsewhere."""
+    """auto: bf16 autocast where the hardware computes in bf16 (CUDA; CPUs with AVX512-BF16 or AMX), else fp32."""
     seed: int = 0
     """Decides initial weights and every draw of every step."""
     checkpoint_every: int = 20_000
     """Images between checkpoints."""
     keep: int = 2
     """How many checkpoints stay on disk."""
-    log_every: int = 10
+    log_every: int = 20
     """Steps between points of the loss curve."""
 
     def __post_init__(self):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ddpm_lib.denoiser import Denoiser, Prediction
 from ddpm_lib.gaussian import GaussianDiffusion

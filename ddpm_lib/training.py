@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ddpm_lib import checkpoint, data
 from ddpm_lib.bound import simple_loss
@@ -35,6 +35,16 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device: {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 itself, so that autocast to it saves time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 class Trainer:
@@ -168,7 +178,7 @@ class Trainer:
 
     def _autocast(self):
         wanted = self.config.precision
-        if wanted == "fp32" or (wanted == "auto" and self.device.type != "cuda"):
+        if wanted == "fp32" or (wanted == "auto" and not has_bf16(self.device)):
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

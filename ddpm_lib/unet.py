@@ -32,7 +32,7 @@ class UNetConfig:
     """Number of classes, or None for a network that takes no labels."""
     patch: int = 2
     """Side of the pixel squares that are folded into channels at the door; 1 leaves the pixels alone."""
-    width: int = 64
+    width: int = 32
     """Channels of the first level."""
     multipliers: tuple[int, ...] = (1, 2)
     """Channels of each level, in units of width; each level has half the side of the one before."""
