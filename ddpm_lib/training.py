@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ class Trainer:
             lr=config.lr,
             betas=config.adam_betas,
             weight_decay=config.weight_decay,
-            fused=self.device.type in ("cuda", "cpu"),
+            fused=True if self.device.type in ("cuda", "cpu") else None,
         )
         self.step = 0
 
@@ -112,20 +113,19 @@ class Trainer:
         """
         config, curve, losses = self.config, [], []
         self.net.train()
-        bar = tqdm(
-            total=config.images, initial=self.images_seen, unit="img", disable=not progress, desc="training"
-        )
+        start = {"total": config.images, "initial": self.images_seen, "mininterval": 1}
+        bar = tqdm(**start, unit="img", desc="training", disable=not progress)
         with torch.random.fork_rng(), _interrupt_at_step_end() as interrupted, bar:
             while self.images_seen < config.images:
                 losses.append(self.train_step())
                 done, stop = self.images_seen >= config.images, interrupted.is_set()
-                if len(losses) == config.log_every or done or stop:
+                due = out is not None and (done or stop or self._is_due(config.checkpoint_every))
+                if len(losses) == config.log_every or due or done or stop:
                     curve.append((self.images_seen, self._mean(losses)))
                     bar.update(min(self.images_seen, config.images) - bar.n)
                     bar.set_postfix(loss=f"{curve[-1][1]:.4f}")
                     losses = []
-                if out is not None and (done or stop or self._is_due(config.checkpoint_every)):
-                    self._mean(losses or [torch.zeros(())])
+                if due:
                     self.save(out)
                 if stop and not done:
                     raise KeyboardInterrupt
@@ -160,16 +160,13 @@ class Trainer:
         """The images and labels of this step: every image once an epoch, in an order drawn from (seed, epoch)."""
         config, n = self.config, len(self.images)
         places = range(self.step * config.batch, (self.step + 1) * config.batch)
-        orders = {epoch: self._order(epoch) for epoch in {place // n for place in places}}
-        index = torch.tensor([orders[place // n][place % n] for place in places], device=self.device)
+        order = [_order(config.seed, place // n, n)[place % n] for place in places]
+        index = torch.tensor(order, device=self.device)
         y = None
         if config.model.num_classes is not None:
             dropped = torch.rand(config.batch) < config.label_dropout
             y = self.images.labels[index].masked_fill(dropped.to(self.device), config.model.num_classes)
         return data.to_unit(self.images.pixels[index]), y
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.config.seed, epoch]).permutation(len(self.images))
 
     def _blend(self, average: list[Tensor], current: list[Tensor], _) -> None:
         """The exponential average's update: half-life ``ema_half_life`` images, shorter while the run is young."""
@@ -207,6 +204,12 @@ class Trainer:
             raise ValueError(
                 f"model.num_classes: expected None or the data's {classes}, got {model.num_classes}"
             )
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> list[int]:
+    """The order of n images in this epoch; a batch may need two epochs'."""
+    return np.random.default_rng([seed, epoch]).permutation(n).tolist()
 
 
 def draw_key(seed: int, step: int) -> int:
