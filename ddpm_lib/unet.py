@@ -7,7 +7,8 @@ and ``small()``, which a CPU trains on 28×28 digits in minutes. The way of one 
                                                    ↓ kept              ↓
       (B, 1, 28, 28) ← unfold ← conv ← 14×14 blocks with what was kept ← double
 
-Each block is told t, and the class y if there is one, through a vector that is added to all its pixels.
+Each block is told t, and the class y if there is one, through a vector: it scales and shifts the block's
+channels or, in the paper's network, is added to them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class UNetConfig:
     """Residual blocks of a level on the way down; on the way up there is one more."""
     attention: tuple[int, ...] = ()
     """Sides of the feature maps at which self-attention follows each block; the middle always has it."""
+    scale_shift: bool = True
+    """Step and class scale and shift each block's normalised channels; False adds them before, as DDPM does."""
     dropout: float = 0.0
     """Share of activations dropped in each block while training."""
     groups: int = 8
@@ -69,6 +72,8 @@ class UNetConfig:
             )
         if unknown := set(self.attention) - set(self.sides):
             raise ValueError(f"attention: expected sides out of {self.sides}, got {min(unknown)}")
+        if not isinstance(self.scale_shift, bool):
+            raise ValueError(f"scale_shift: expected True or False, got {self.scale_shift!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share in [0, 1), got {self.dropout}")
         if not self.eps > 0:
@@ -96,6 +101,7 @@ def paper(num_classes: int | None = None) -> UNetConfig:
         multipliers=(1, 2, 2, 2),
         blocks=2,
         attention=(16,),
+        scale_shift=False,
         dropout=0.1,
         groups=32,
     )
@@ -220,7 +226,8 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(config.groups, c_in, eps=config.eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.tell = nn.Linear(embedded, c_out)
+        self.scale_shift = config.scale_shift
+        self.tell = nn.Linear(embedded, 2 * c_out if self.scale_shift else c_out)
         self.norm2 = nn.GroupNorm(config.groups, c_out, eps=config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
@@ -229,8 +236,13 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, told: Tensor) -> Tensor:
         r = self.conv1(F.silu(self.norm1(h)))
-        r = r + self.tell(told)[:, :, None, None]
-        r = self.conv2(self.dropout(F.silu(self.norm2(r))))
+        told = self.tell(told)[:, :, None, None]  # (B, c_out or 2 c_out, 1, 1)
+        if self.scale_shift:
+            scale, shift = told.chunk(2, dim=1)
+            r = self.norm2(r) * (1 + scale) + shift
+        else:
+            r = self.norm2(r + told)
+        r = self.conv2(self.dropout(F.silu(r)))
         return self.attention(self.skip(h) + r)
 
 

@@ -95,7 +95,7 @@ def test_trap_25_every_norm_uses_the_eps_of_the_configuration():
 
 
 def test_trap_26_dropout_sits_after_the_second_activation_and_only_trains():
-    config = UNetConfig(**TINY, dropout=0.5)
+    config = UNetConfig(**TINY, scale_shift=False, dropout=0.5)
     net = awake(config)
     x, t, y = batch(config)
     assert torch.equal(net(x, t, y), net(x, t, y))
@@ -110,12 +110,25 @@ def test_trap_26_dropout_sits_after_the_second_activation_and_only_trains():
     assert (after == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-def test_the_step_and_the_class_change_the_answer():
-    config = UNetConfig(**TINY)
+@pytest.mark.parametrize("scale_shift", [True, False])
+def test_the_step_and_the_class_change_the_answer(scale_shift):
+    config = UNetConfig(**TINY, scale_shift=scale_shift)
     net = awake(config)
     x, t, y = batch(config)
     assert (net(x, t, y) - net(x, t + 300, y)).abs().mean() > 1e-3
     assert (net(x, t, y) - net(x, t, y + 1)).abs().mean() > 1e-3
+
+
+def test_a_block_that_is_told_nothing_is_the_same_with_and_without_scale_and_shift():
+    scaled, added = (awake(UNetConfig(**TINY, scale_shift=choice)) for choice in (True, False))
+    shared = {name: value for name, value in scaled.state_dict().items() if "tell" not in name}
+    added.load_state_dict(shared, strict=False)
+    for net in (scaled, added):
+        for block in (m for m in net.modules() if isinstance(m, unet.Block)):
+            nn.init.zeros_(block.tell.weight)
+            nn.init.zeros_(block.tell.bias)
+    x, t, y = batch(scaled.config)
+    torch.testing.assert_close(scaled(x, t, y), added(x, t, y))
 
 
 def test_whole_steps_may_come_as_floats_and_steps_between_lie_between():
@@ -237,6 +250,7 @@ def test_on_cuda_the_answer_is_the_cpus():
         ({"width": 63, "groups": 1}, "width: expected an even number, half sines, half cosines, got 63"),
         ({"groups": 5}, "groups: expected a divisor of width = 64, got 5"),
         ({"attention": (16,)}, "attention: expected sides out of .14, 7., got 16"),
+        ({"scale_shift": "no"}, "scale_shift: expected True or False, got 'no'"),
         ({"dropout": 1.0}, "dropout: expected a share in .0, 1., got 1.0"),
         ({"dropout": float("nan")}, "dropout: expected a share in .0, 1., got nan"),
         ({"eps": 0.0}, "eps: expected a number above 0, got 0.0"),
