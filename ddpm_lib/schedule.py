@@ -60,7 +60,7 @@ class Schedule:
     @cached_property
     def one_minus_alpha_bar(self) -> Tensor:
         """1 - ᾱ_t, (T+1,): the noise's variance, to full precision even where ᾱ_t is near 1."""
-        return -self.log_alpha_bar.expm1()
+        return -self.log_alpha_bar.expm1() + 0.0  # + 0.0 turns the -0.0 at t = 0 into 0.0
 
     @cached_property
     def alpha(self) -> Tensor:
@@ -70,7 +70,7 @@ class Schedule:
     @cached_property
     def beta(self) -> Tensor:
         """β_t = 1 - α_t, (T+1,), the diffusion rate; β_0 = 0. After respacing these are the longer steps' rates."""
-        return -self._log_alpha.expm1()
+        return -self._log_alpha.expm1() + 0.0
 
     @cached_property
     def beta_tilde(self) -> Tensor:

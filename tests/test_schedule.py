@@ -28,6 +28,7 @@ class TestContract:
         assert schedule.alpha_bar[0] == 1
         assert schedule.alpha[0] == 1
         assert schedule.beta[0] == 0
+        assert schedule.snr[0] == float("inf")
         assert schedule.steps[0] == 0
 
     def test_alpha_bar_falls(self, schedule):
