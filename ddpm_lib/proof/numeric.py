@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mpmath
 from mpmath import mp, mpf
 from sympy import (
@@ -29,12 +31,15 @@ from ddpm_lib.proof.points import Point, lookup
 from ddpm_lib.proof.quadrature import Undefined, over_the_line
 
 DIGITS = 60
-TOLERANCE = mpf(10) ** -50
 MOST_TERMS = 5000  # of a sum that is added up term by term
 
 
+@lru_cache(maxsize=1024)
 def evaluate(e: Expr, point: Point, digits: int = DIGITS) -> mpf:
-    """The value of e at the point, computed with this many digits. Raises Undefined."""
+    """The value of e at the point, computed with this many digits. Raises Undefined.
+
+    Values are remembered: one integral is often a side of several claims.
+    """
     if is_nested(e):
         e = outermost_only(e, point)
         if e is None:
@@ -133,17 +138,17 @@ def _bernoulli_pmf(x: mpf, p: mpf) -> mpf:
 
 
 def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
-    """An unknown function stands for any: here a positive smooth one of its own, that decays in each
-    argument."""
+    """An unknown function stands for any: here a positive, smooth and wavy one, that decays in each argument."""
     name = e.func.__name__
-    exponent = mpf(0)
+
+    def number(what: str, low: int, high: int) -> mpf:
+        return mpf(point.draw(f"{name}/{what}", low, high)) / 100
+
+    exponent, phase = mpf(0), number("phase", 0, 300)
     for i, u in enumerate(args):
-        centre = mpf(point.draw(f"{name}/{i}/centre", -90, 90)) / 100
-        width = mpf(point.draw(f"{name}/{i}/width", 50, 180)) / 100
-        exponent += (u - centre) ** 2 / width
-        for j in range(i):
-            exponent += mpf(point.draw(f"{name}/{i}/{j}", -15, 15)) / 100 * u * args[j]
-    return mpf(point.draw(f"{name}/height", 20, 200)) / 100 * mpmath.exp(-exponent)
+        exponent += (u - number(f"{i}/centre", -90, 90)) ** 2 / number(f"{i}/width", 50, 180)
+        phase += number(f"{i}/wave", 30, 90) * u
+    return number("height", 20, 200) * (2 + mpmath.sin(phase)) * mpmath.exp(-exponent)
 
 
 def _sum(e: Sum | Product, point: Point, env: dict) -> mpf:

@@ -51,6 +51,21 @@ class Point:
         self.seed, self.number, self.patterns, self.fixed = seed, number, patterns or {}, fixed or {}
         self.s, self.t, self.T = self.steps = steps or INNER[number % len(INNER)]
 
+    def _key(self) -> tuple:
+        return (
+            self.seed,
+            self.number,
+            self.steps,
+            frozenset(self.patterns.items()),
+            frozenset(self.fixed.items()),
+        )
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Point) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     def fixing(self, values: dict) -> Point:
         """This point with other values for some symbols, or for (key, step) entries of the tables."""
         return Point(self.seed, self.number, self.patterns, self.steps, {**self.fixed, **values})
@@ -187,13 +202,19 @@ def describe(point: Point, expressions: list[Expr]) -> dict[str, str]:
     for q in indexed:
         index = q.indices[0].subs(values)
         if index.is_Integer:
-            shown[str(q)] = short(lookup(point, q, int(index)))
+            shown[str(q)] = _entry(point, q, int(index))
         else:  # the index runs: show the table from its first step
             last = point.T if N.T in free else point.t
-            shown |= {f"{q.base}[{m}]": short(lookup(point, q, m)) for m in range(1, last + 1)}
+            shown |= {f"{q.base}[{m}]": _entry(point, q, m) for m in range(1, last + 1)}
     return shown | {f.name: short(v) for f, v in values.items() if not f.is_integer}
+
+
+def _entry(point: Point, q: Indexed, m: int) -> str:
+    return "undefined" if m < 0 else short(lookup(point, q, m))
 
 
 def short(value: Expr) -> str:
     """A number in at most six significant digits."""
+    if not value.is_finite:
+        return "infinite"
     return str(value) if value.is_Integer else f"{float(value):.6g}"

@@ -9,6 +9,7 @@ from sympy import (
     Add,
     Derivative,
     Expr,
+    Indexed,
     Integral,
     Limit,
     Product,
@@ -78,8 +79,9 @@ def _in_chart(sides: list[Expr]) -> list[Expr]:
     sealed: dict[Expr, Symbol] = {}
     sides = [_seal(side, sealed) for side in sides]
     bound = {b for side in sides for e in side.atoms(Integral, Limit, Derivative) for b in _bound(e)}
-    if any(bound & e.free_symbols for e in sealed):
-        raise NotProved("a sum with an open limit holds the variable of an integral")
+    indices = {f for side in sides for q in side.atoms(Indexed) for f in q.indices[0].free_symbols}
+    if any(bound & e.free_symbols for e in sealed) or bound & indices:
+        raise NotProved("an open sum or an index holds the variable of an integral or a limit")
     chart = Chart(sides)
     sides = [_seal_unknown(do_integrals(chart.apply(side)), sealed) for side in sides]
     if any(side.has(Integral, Limit, Derivative, Sum, Product, nan, zoo, oo, -oo) for side in sides):

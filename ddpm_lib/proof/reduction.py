@@ -8,7 +8,7 @@ choice of numbers.
 
 from __future__ import annotations
 
-from sympy import Expr, Indexed, Limit, Mul, Product, S, Sum, Symbol, sqrt
+from sympy import Derivative, Expr, Indexed, IndexedBase, Integral, Limit, Mul, Product, S, Sum, Symbol, sqrt
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.distributions import bernoulli_pmf, normal_pdf
@@ -25,6 +25,9 @@ NAMED = {  # the names of a trajectory's entries
 }
 
 
+RUNNING = (N.t, N.s, N.T)
+
+
 def open_notation(e: Expr) -> Expr:
     """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0; bits too."""
     e = e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit())
@@ -39,30 +42,44 @@ def follow_steps(e: Expr, step: Symbol = N.t, to: Expr = N.t) -> Expr:
     return e.xreplace(NAMED).xreplace({step: to})
 
 
-def rename_running(e: Expr) -> Expr:
-    """e with t, s or T replaced by a symbol of its own where a sum or product runs over it; x_t runs with t."""
-    count = 0
+def rename_bound(e: Expr) -> Expr:
+    """e with a name of its own, by depth, for each variable that a sum, product, integral or limit binds.
 
-    def rename(whole: Expr) -> Expr:
-        nonlocal count
-        for k, *_ in whole.limits:
-            if k in (N.t, N.s, N.T):
-                count += 1
-                own = Symbol(f"_{k}{count}", **k.assumptions0)
-                *inner, outer = whole.limits
-                if outer[0] != k:
-                    raise ValueError(
-                        f"a sum over several indices with {k} among them: write it as a sum of sums"
-                    )
-                body = follow_steps(whole.func(whole.function, *inner) if inner else whole.function, k, own)
-                whole = whole.func(body, (own, *outer[1:]))
-        return whole
+    So a free t and one that a sum runs over are never mixed up, and the variable's name makes no difference. Where a
+    sum runs over t, then x_t, x_prev and the like run with it. An integral over x[k], or one over x_t that also holds
+    x[k], keeps its name: which entry x[k] is shows only at a point.
+    """
+    return e.replace(lambda f: isinstance(f, (Sum, Product, Integral, Limit)), _rename)
 
-    return e.replace(lambda f: isinstance(f, (Sum, Product)), rename)
+
+def _rename(e: Expr) -> Expr:
+    if isinstance(e, Limit):
+        body, x, *rest = e.args
+        if not isinstance(x, Symbol):
+            return e
+        own = _own_name(x, body)
+        return Limit(follow_steps(body, x, own) if x in RUNNING else body.xreplace({x: own}), own, *rest)
+    body = e.function
+    for x, *bounds in e.limits:  # from the inside out
+        if isinstance(x, Symbol) and (
+            isinstance(e, (Sum, Product)) or not body.atoms(IndexedBase) & {N.x, N.bit}
+        ):
+            own = _own_name(x, body)
+            body = follow_steps(body, x, own) if x in RUNNING else body.xreplace({x: own})
+            x = own
+        body = e.func(body, (x, *bounds))
+    return body
+
+
+def _own_name(x: Symbol, body: Expr) -> Symbol:
+    depths = [int(f.name.rsplit("_", 1)[1]) for f in body.atoms(Symbol) if f.name.startswith("_bound_")]
+    kind = "step" if x.is_integer else "positive" if x.is_positive else "real"
+    return Symbol(f"_bound_{kind}_{1 + max(depths, default=0)}", **x.assumptions0)
 
 
 def plain_limits(e: Expr) -> Expr:
-    """e with each limit in beta[m], alpha[m] or alpha_bar[m] turned into one in a plain symbol."""
+    """e with limits in beta[m], alpha[m] or alpha_bar[m] turned into ones in a plain symbol, and derivatives in
+    them, which hold the other quantities of the schedule fixed, done."""
 
     def rewrite(limit: Limit) -> Expr:
         body, q, target, direction = limit.args
@@ -82,6 +99,10 @@ def plain_limits(e: Expr) -> Expr:
         return Limit(body.xreplace(steps).xreplace({N.alpha[m]: alpha}), near, target, direction)
 
     in_table = (N.beta, N.alpha, N.alpha_bar)
+    e = e.replace(
+        lambda f: isinstance(f, Derivative) and any(isinstance(x, Indexed) for x in f.variables),
+        lambda f: open_notation(f).doit(),
+    )
     return e.replace(
         lambda f: isinstance(f, Limit) and isinstance(f.args[1], Indexed) and f.args[1].base in in_table,
         rewrite,
@@ -150,7 +171,7 @@ class Chart:
             if q.base in (N.x, N.bit):
                 self.values[q] = Symbol(str(q), **({"real": True} if q.base == N.x else {"integer": True}))
         for row in N.TABLE:
-            if row.span == "(0,1)" and any(e.has(row.object) for e in expressions):
+            if row.span == "(0,1)" and any(row.object in e.free_symbols for e in expressions):
                 self.values[row.object] = self._fraction()
 
     def _fraction(self) -> Expr:

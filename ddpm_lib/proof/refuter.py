@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,7 +11,7 @@ from mpmath import mp, mpf
 from sympy import Expr, S, Symbol
 
 from ddpm_lib.proof import notation as N
-from ddpm_lib.proof.numeric import DIGITS, TOLERANCE, Undefined, evaluate
+from ddpm_lib.proof.numeric import DIGITS, Undefined, evaluate
 from ddpm_lib.proof.points import EDGES, INNER, Point, bits_in, describe, halves, seed_of
 from ddpm_lib.proof.record import ProofError
 
@@ -44,6 +44,33 @@ def refute(claim: Claim) -> tuple[int, list[str]]:
     """
     sides = [side for pair in claim.pairs for side in pair]
     free = set().union(*(side.free_symbols for side in sides))
+    inner = _inner_points(claim)
+    for point in inner:
+        try:
+            _compare(claim, point, _apart)
+        except Undefined as error:
+            at = _at(describe(point, sides))
+            message = f"{claim.name} has no value{at}: {error}. Claimed by {claim.by}."
+            raise ProofError(message, claim.label) from None
+    undefined = []
+    for number, (edge, (steps, needs)) in enumerate(EDGES.items(), start=len(INNER)):
+        point = Point(inner[0].seed, number, inner[0].patterns, steps)
+        if needs <= free and _admits(claim.where, point):
+            try:
+                _compare(claim, point, _apart)
+            except Undefined:
+                undefined.append(edge)
+    return len(inner), undefined
+
+
+def confirm(claim: Claim) -> None:
+    """A closer look at a claim that no proof was found for: twice the digits, at three of the points."""
+    for point in _inner_points(claim)[:3]:
+        _compare(claim, point, _closely_apart)
+
+
+def _inner_points(claim: Claim) -> list[Point]:
+    sides = [side for pair in claim.pairs for side in pair]
     seed, patterns = seed_of(claim.label), halves(sides)
     inner = []
     for number in range(100 * len(INNER)):
@@ -58,22 +85,7 @@ def refute(claim: Claim) -> tuple[int, list[str]]:
             f"{claim.label}: where: only {len(inner)} points inside the range 1 < t < T satisfy {conditions}; "
             "put a single value into both sides instead"
         )
-    for point in inner:
-        try:
-            _compare(claim, point)
-        except Undefined as error:
-            at = _at(describe(point, sides))
-            message = f"{claim.name} has no value{at}: {error}. Claimed by {claim.by}."
-            raise ProofError(message, claim.label) from None
-    undefined = []
-    for number, (edge, (steps, needs)) in enumerate(EDGES.items(), start=len(INNER)):
-        point = Point(seed, number, patterns, steps)
-        if needs <= free and _admits(claim.where, point):
-            try:
-                _compare(claim, point)
-            except Undefined:
-                undefined.append(edge)
-    return len(inner), undefined
+    return inner
 
 
 def _admits(where: tuple, point: Point) -> bool:
@@ -87,7 +99,7 @@ def _admits(where: tuple, point: Point) -> bool:
     return True
 
 
-def _compare(claim: Claim, point: Point) -> None:
+def _compare(claim: Claim, point: Point, difference: Callable) -> None:
     """Raises ProofError where a pair differs at the point, in any case of its bits."""
     for place, (left, right) in enumerate(claim.pairs, start=1):
         bits = bits_in([left, right])
@@ -96,16 +108,46 @@ def _compare(claim: Claim, point: Point) -> None:
             if point.t == 1 and case.get(N.bit_prev, 0) != case.get(N.bit_0, case.get(N.bit_prev, 0)):
                 continue  # x_{t-1} is x_0 there
             here = point.fixing(case)
-            a, b = evaluate(left, here), evaluate(right, here)
-            if not (
-                _holds(a, b, claim.relation) or _holds_precisely(left, right, claim.relation, here, a, b)
-            ):
+            apart = difference(left, right, claim.relation, here)
+            if apart is not None:
                 which = f" in part {place} of {len(claim.pairs)}" if len(claim.pairs) > 1 else ""
-                raise _error(claim, which, describe(here, [left, right]), a, b)
+                raise _error(claim, which, describe(here, [left, right]), *apart)
+
+
+def _apart(left: Expr, right: Expr, relation: str, point: Point) -> tuple[mpf, mpf] | None:
+    """Both values where the relation fails at the point; an equality holds if they agree to 50 digits.
+
+    Where the sides nearly cancel (or both should be 0) it looks again with twice the digits: rounding shrinks then,
+    a difference stays.
+    """
+    a, b = evaluate(left, point), evaluate(right, point)
+    if _agree(a, b, relation, 50):
+        return None
+    with mp.workdps(PRECISE):
+        coarse = abs(a - b)
+        if coarse > mpf(10) ** -20:
+            return a, b
+        a, b = evaluate(left, point, PRECISE), evaluate(right, point, PRECISE)
+        shrinks = abs(a - b) <= mpf(10) ** (DIGITS + 20 - PRECISE) * coarse
+    return None if shrinks or _agree(a, b, relation, 50) else (a, b)
+
+
+def _closely_apart(left: Expr, right: Expr, relation: str, point: Point) -> tuple[mpf, mpf] | None:
+    """The same to 90 digits."""
+    a, b = evaluate(left, point, PRECISE), evaluate(right, point, PRECISE)
+    with mp.workdps(PRECISE):
+        both_zero = max(abs(a), abs(b)) < mpf(10) ** -90
+    return None if both_zero or _agree(a, b, relation, 90) else (a, b)
+
+
+def _agree(a: mpf, b: mpf, relation: str, digits: int) -> bool:
+    with mp.workdps(PRECISE):
+        same = a == b or abs(a - b) <= mpf(10) ** -digits * max(abs(a), abs(b))
+        return same or (relation == "<=" and a < b) or (relation == ">=" and a > b)
 
 
 def _error(claim: Claim, which: str, values: dict[str, str], a: mpf, b: mpf) -> ProofError:
-    with mp.workdps(DIGITS):
+    with mp.workdps(PRECISE):
         left, right = _distinct(a, b)
         gap = mpmath.nstr(a - b, 4)
     relation = "" if claim.relation == "==" else f", but claimed is left {claim.relation} right"
@@ -116,32 +158,12 @@ def _error(claim: Claim, which: str, values: dict[str, str], a: mpf, b: mpf) -> 
     )
 
 
-def _holds(a: mpf, b: mpf, relation: str) -> bool:
-    with mp.workdps(DIGITS):
-        same = a == b or abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
-        return same or (relation == "<=" and a < b) or (relation == ">=" and a > b)
-
-
-def _holds_precisely(left: Expr, right: Expr, relation: str, point: Point, a: mpf, b: mpf) -> bool:
-    """The same with twice the digits, for sides that nearly cancel: rounding shrinks with it, a difference
-    stays."""
-    with mp.workdps(PRECISE):
-        coarse = abs(a - b)
-        if coarse > mpf(10) ** -(DIGITS // 3):
-            return False
-        a, b = evaluate(left, point, PRECISE), evaluate(right, point, PRECISE)
-    if _holds(a, b, relation):
-        return True
-    with mp.workdps(PRECISE):
-        return abs(a - b) <= mpf(10) ** -(PRECISE - DIGITS - 20) * coarse
-
-
 def _distinct(a: mpf, b: mpf) -> tuple[str, str]:
     """Both values in as few digits as tell them apart, and a few more."""
-    for digits in range(1, DIGITS):
+    for digits in range(1, PRECISE):
         if mpmath.nstr(a, digits) != mpmath.nstr(b, digits):
             return mpmath.nstr(a, digits + 3), mpmath.nstr(b, digits + 3)
-    return mpmath.nstr(a, DIGITS), mpmath.nstr(b, DIGITS)
+    return mpmath.nstr(a, PRECISE), mpmath.nstr(b, PRECISE)
 
 
 def _at(values: dict[str, str]) -> str:

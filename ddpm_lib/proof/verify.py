@@ -14,8 +14,8 @@ from ddpm_lib.proof.evaluation import Diverges
 from ddpm_lib.proof.points import seed_of
 from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.record import ProofError, Record, Result, check_label, check_reason, show
-from ddpm_lib.proof.reduction import rename_running
-from ddpm_lib.proof.refuter import Claim, refute
+from ddpm_lib.proof.reduction import rename_bound
+from ddpm_lib.proof.refuter import Claim, confirm, refute
 
 
 def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), given=()) -> Result:
@@ -116,7 +116,7 @@ def assume(label: str, statement) -> Result:
 
 def _check(claim: Claim) -> tuple[int, list[str], str | None]:
     """Refutes the claim or tries to prove it: number of points, where it has no value, how it was proved."""
-    claim = replace(claim, pairs=[tuple(rename_running(side) for side in pair) for pair in claim.pairs])
+    claim = replace(claim, pairs=[tuple(rename_bound(side) for side in pair) for pair in claim.pairs])
     points, undefined = refute(claim)
     how = "both sides are one expression"
     for left, right in claim.pairs:
@@ -129,6 +129,7 @@ def _check(claim: Claim) -> tuple[int, list[str], str | None]:
                 f"{claim.name} has no value: {error}. Claimed by {claim.by}.", claim.label
             ) from None
         if how is None:
+            confirm(claim)
             break
     return points, undefined, how
 
@@ -199,7 +200,7 @@ def _check_expression(name: str, e) -> None:
 
 def _conditions(where) -> tuple:
     for condition in where if isinstance(where, Iterable) else [where]:
-        if not isinstance(condition, Boolean):
+        if not isinstance(condition, Boolean) or isinstance(condition, Symbol):
             raise ValueError(f"where: expected a list of conditions such as [t >= 2], got {where!r}")
     return tuple(where)
 

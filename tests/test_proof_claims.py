@@ -1,0 +1,298 @@
+"""Claims true, false and meaningless: the first are proved, the others refused."""
+
+import pytest
+import sympy
+from sympy import (
+    Abs,
+    Derivative,
+    Integral,
+    Limit,
+    Max,
+    Piecewise,
+    Product,
+    Rational,
+    Sum,
+    cos,
+    exp,
+    log,
+    oo,
+    pi,
+    sin,
+    sqrt,
+)
+
+from ddpm_lib.proof import ProofError, verify
+from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.distributions import (
+    bernoulli_pmf,
+    expectation,
+    kl_bernoulli,
+    kl_integral,
+    normal_pdf,
+    unknown_density,
+)
+from tests.proof_cases import (
+    BAR,
+    HALF,
+    PREV,
+    marginal,
+    marginal_prev,
+    posterior,
+    posterior_mean,
+    step,
+    toward_half,
+)
+
+t, s, T, k, n, x, x_0, x_t, x_prev, x_T = N.t, N.s, N.T, N.k, N.n, N.x, N.x_0, N.x_t, N.x_prev, N.x_T
+alpha, alpha_bar, beta, beta_tilde = N.alpha, N.alpha_bar, N.beta, N.beta_tilde
+snr, sigma, rate = N.snr, N.sigma, N.rate
+f, g = unknown_density("f"), unknown_density("g")
+
+
+def refused(lhs, rhs, by="algebra", **options) -> ProofError:
+    with pytest.raises(ProofError) as caught:
+        verify("eq-false", lhs, rhs, by=by, **options)
+    return caught.value
+
+
+TRUE = {
+    "an average of unknown densities is linear": (
+        Integral(3 * f(x_t) + x_0 * g(x_t), (x_t, -oo, oo)),
+        3 * Integral(f(x_t), (x_t, -oo, oo)) + x_0 * Integral(g(N.y), (N.y, -oo, oo)),
+        "linearity",
+    ),
+    "a log of a product telescopes": (
+        log(Product(f(x[k]) / f(x[k - 1]), (k, 1, T))),
+        log(f(x_T)) - log(f(x_0)),
+        "telescoping",
+    ),
+    "x_t runs with a sum over t": (
+        Sum(log(f(x_t) / f(x_prev)), (t, 1, T)),
+        log(f(x_T) / f(x_0)),
+        "telescoping",
+    ),
+    "a bound x_prev is not the free one": (
+        x_prev * Integral(marginal_prev, (x_prev, -oo, oo)),
+        x_prev,
+        "normalisation",
+    ),
+    "a bound bit is not the free one": (
+        Sum(bernoulli_pmf(N.bit_prev, N.prob), (N.bit_prev, 0, 1)) * N.bit_prev,
+        N.bit_prev,
+        "normalisation",
+    ),
+    "a bound probability is not the free one": (
+        Integral(N.prob**2, (N.prob, 0, 1)) * N.prob,
+        N.prob / 3,
+        "integration",
+    ),
+    "the trajectory's density has mass 1": (
+        Integral(
+            Product(normal_pdf(x[k], sqrt(alpha[k]) * x[k - 1], beta[k]), (k, 1, 3)),
+            (x[3], -oo, oo),
+            (x[2], -oo, oo),
+            (x[1], -oo, oo),
+        ),
+        1,
+        "normalisation",
+    ),
+    "one more factor": (
+        Product(normal_pdf(x[k], sqrt(alpha[k]) * x[k - 1], beta[k]), (k, 1, t)),
+        Product(normal_pdf(x[k], sqrt(alpha[k]) * x[k - 1], beta[k]), (k, 1, t - 1))
+        * normal_pdf(x_t, sqrt(alpha[t]) * x_prev, beta[t]),
+        "Markov property",
+    ),
+    "the score of the marginal": (
+        Derivative(log(marginal), x_t),
+        -(x_t - sqrt(BAR) * x_0) / (1 - BAR),
+        "differentiation",
+    ),
+    "a derivative in a table's value": (
+        Derivative(BAR / (1 - BAR), BAR),
+        1 / (1 - BAR) ** 2,
+        "differentiation",
+    ),
+    "a derivative of a density": (
+        Derivative(normal_pdf(x_t, N.mean, N.var), N.var),
+        normal_pdf(x_t, N.mean, N.var) * ((x_t - N.mean) ** 2 / N.var - 1) / (2 * N.var),
+        "differentiation",
+    ),
+    "small steps: the posterior's variance becomes beta": (
+        Limit(beta_tilde[t] / beta[t], beta[t], 0),
+        1,
+        "limit",
+    ),
+    "a limit in alpha_bar": (Limit(log(1 - BAR) / BAR, BAR, 0), -1, "limit"),
+    "a limit in a rate": (Limit((1 - (1 - rate) ** 3) / rate, rate, 0), 3, "limit"),
+    "many steps of one rate": (Limit((1 - rate) ** n, n, oo), 0, "limit"),
+    "a geometric sum": (Sum((1 - rate) ** k, (k, 0, n - 1)), (1 - (1 - rate) ** n) / rate, "summation"),
+    "an infinite product that does not vanish": (
+        Product(1 - 1 / (k + 1) ** 2, (k, 1, T)),
+        (T + 2) / (2 * (T + 1)),
+        "induction",
+    ),
+    "the first steps by name": (alpha_bar[3], (1 - beta[1]) * alpha[2] * (1 - beta[3]), "definition"),
+    "an odd average is 0": (expectation(x_t**3, normal_pdf(x_t, 0, N.var), x_t), 0, "symmetry"),
+    "a DDIM step keeps the marginal's variance": (
+        alpha_bar[s] / BAR * (1 - BAR) + (sqrt(1 - PREV - sigma[t] ** 2)) ** 2,
+        alpha_bar[s] / BAR - alpha_bar[s] + 1 - PREV - sigma[t] ** 2,
+        "algebra",
+    ),
+}
+
+
+TRUE |= {
+    "a log of a product, other factors and constant terms": (
+        log(3 * Product(f(x[k]), (k, 1, T)) ** 2) + Sum(x_0 + f(x[k]), (k, 1, T)),
+        log(3) + T * x_0 + Sum(2 * log(f(x[k])) + f(x[k]), (k, 1, T)),
+        "linearity",
+    ),
+    "sums over shifted steps": (Sum(snr[k + 1], (k, 2, T)), Sum(snr[k], (k, 3, T + 1)), "summation"),
+    "a product of constants": (Product(rate * alpha[k], (k, 1, T)), rate**T * alpha_bar[T], "algebra"),
+    "a product from the second step": (Product(alpha[k], (k, 2, T)) * alpha[1], alpha_bar[T], "algebra"),
+    "a closed product of roots": (Product(sqrt(alpha[k]), (k, 1, t)), sqrt(BAR), "algebra"),
+    "an average of an average": (
+        expectation(
+            expectation(x_t**2, normal_pdf(x_t, sqrt(alpha[t]) * x_prev, beta[t]), x_t), marginal_prev, x_prev
+        ),
+        BAR * x_0**2 + 1 - BAR,
+        "total probability",
+    ),
+    "a limit of a sum": (Limit(rate * Sum(alpha[k], (k, 1, 3)), rate, 0), 0, "limit"),
+    "a schedule's step past its end": (
+        alpha_bar[T + 1] / alpha_bar[T - 1],
+        alpha[T] * alpha[T + 1],
+        "algebra",
+    ),
+    "a scaled integral": (Integral(x_t**2, (x_t, 0, x_0)), x_0**3 / 3, "integration"),
+}
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_a_true_claim_is_proved(name):
+    lhs, rhs, by = TRUE[name]
+    assert verify("eq-true", lhs, rhs, by=by).status == "proved"
+
+
+FALSE = {  # mistakes in print, in the notation of the book
+    "alpha_bar for alpha in the posterior mean": (
+        posterior_mean,
+        posterior_mean.xreplace({sqrt(alpha[t]): sqrt(BAR)}),
+    ),
+    "one step's kernel for the marginal": (
+        Integral(step * marginal_prev, (x_prev, -oo, oo)),
+        normal_pdf(x_t, sqrt(alpha[t]) * x_0, beta[t]),
+    ),
+    "beta scales the noise, not its root": (step, normal_pdf(x_t, sqrt(alpha[t]) * x_prev, beta[t] ** 2)),
+    "beta_tilde as a standard deviation": (
+        step * marginal_prev / marginal,
+        normal_pdf(x_prev, posterior_mean, beta_tilde[t] ** 2),
+    ),
+    "beta as the posterior's variance": (
+        step * marginal_prev / marginal,
+        posterior.xreplace({beta_tilde[t]: beta[t]}),
+    ),
+    "uniform noise leaves the mean at 0": (rate / 2 / (1 - sqrt(1 - rate)), 0),
+    "any small beta takes alpha_bar to 0": (Limit((T + 2) / (2 * (T + 1)), T, oo), 0),
+    "the cosine formula given for alpha": (
+        Product(cos(pi * k / (2 * T + 2)) ** 2, (k, 1, t)),
+        cos(pi * t / (2 * T + 2)) ** 2,
+    ),
+    "one step more in sampling than in training": (Product(1 - rate, (k, 1, t)), (1 - rate) ** (t + 1)),
+    "the sign of the score": (Derivative(log(marginal), x_t), (x_t - sqrt(BAR) * x_0) / (1 - BAR)),
+    "a lost square in the KL": (
+        kl_integral(marginal, normal_pdf(x_t, 0, 1), x_t),
+        (BAR * x_0 - BAR - log(1 - BAR)) / 2,
+    ),
+    "the KL the other way round": (
+        kl_integral(normal_pdf(x_t, N.mean_p, N.var_p), normal_pdf(x_t, N.mean_q, N.var_q), x_t),
+        kl_integral(normal_pdf(x_t, N.mean_q, N.var_q), normal_pdf(x_t, N.mean_p, N.var_p), x_t),
+    ),
+    "all variances are 1": (expectation((x_t - sqrt(BAR) * x_0) ** 2, marginal, x_t), 1),
+    "no index on beta": (sqrt(1 - beta[t]), sqrt(1 - rate)),
+    "Bernoulli(0.5) toward 1": (
+        Sum(bernoulli_pmf(N.bit_t, toward_half(N.bit_prev, alpha[t])) / 2, (N.bit_prev, 0, 1)),
+        bernoulli_pmf(N.bit_t, alpha[t]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FALSE)
+def test_a_mistake_in_print_is_refused(name):
+    error = refused(*FALSE[name])
+    assert error.left != error.right
+    assert "is false" in str(error)
+
+
+MEANINGLESS = {
+    "equal divergent integrals": (
+        Integral(exp(x_t**2), (x_t, -oo, oo)) + sin(x_0) ** 2,
+        Integral(exp(x_t**2), (x_t, -oo, oo)) + 1 - cos(x_0) ** 2,
+    ),
+    "a constant over the line": (Integral(1, (x_t, -oo, oo)), Integral(2, (x_t, -oo, oo))),
+    "a slowly decaying integrand": (Integral(1 / (1 + x_t**2), (x_t, -oo, oo)), pi),
+    "roots of numbers of unknown sign": (sqrt(x_0 * x_t), sqrt(x_0) * sqrt(x_t)),
+    "logs of numbers of unknown sign": (log(x_0**2), 2 * log(x_0)),
+    "a division by zero": (x_t / (1 - alpha_bar[0]), x_0 / (1 - alpha_bar[0])),
+    "snr of clean data": (1 / snr[0], x_0 - x_0 + 1 / (1 + snr[0])),
+    "a step before the first": (alpha_bar[-1] * x_0, x_0),
+    "a variance below zero": (Integral(normal_pdf(x_t, 0, -N.var), (x_t, -oo, oo)), 1),
+    "a probability above one": (bernoulli_pmf(N.bit_t, 1 + N.prob), 1 + N.prob * N.bit_t),
+    "an infinite sum": (Sum((1 - rate) ** k, (k, 0, oo)), 1 / rate),
+    "a long sum": (Sum(1 / k, (k, 1, 10**6)), log(n)),
+    "a sum that runs backwards": (Sum(snr[k], (k, t, t - 5)), 0),
+    "half a step": (alpha_bar[t / 2], sqrt(BAR)),
+    "a limit that jumps": (Limit(sin(1 / rate), rate, 0), 0),
+    "a limit at an irrational place": (Limit(rate, rate, pi), pi),
+    "a function without a value": (sympy.zeta(n + 1), n),
+    "a mixed derivative": (Derivative(x_0 * x_t**2, x_0, x_t), 2 * x_t + 1),
+    "no piece applies": (Piecewise((x_0, x_0 > 99)), x_0),
+    "an integral without bounds": (Integral(x_t, x_t), x_t**2 / 2),
+    "an inner integral with bounds": (
+        Integral(x_t * N.y, (x_t, 0, 1), (N.y, 0, 1)),
+        Rational(1, 4),
+    ),
+    "a complex number": (sympy.I * x_0, sympy.I * x_t),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGLESS)
+def test_a_claim_without_a_value_is_refused(name):
+    with pytest.raises(ProofError, match="has no value"):
+        verify("eq-nothing", *MEANINGLESS[name], by="algebra")
+
+
+@pytest.mark.parametrize(
+    ("lhs", "rhs"),
+    [
+        (Integral(exp(-(x_t**4)), (x_t, -oo, oo)), 2 * sympy.gamma(Rational(5, 4))),
+        (Sum(sqrt(k), (k, 1, 80)), Sum(sqrt(k), (k, 1, 70)) + Sum(sqrt(k), (k, 71, 80))),
+        (Limit(f(x_0 + rate), rate, 0), f(x_0)),
+        (Limit(sqrt(1 - alpha_bar[s]) * f(k) / n, n, oo), 0 * n),
+        (Integral(x_t * normal_pdf(x_t, 0, 1), (x_t, 0, 1)), (1 - exp(-HALF)) / sqrt(2 * pi)),
+        (Piecewise((x_0, (x_0 > 0) & (x_t > 0)), (-x_0, x_0 < 0), (x_0, True)), Abs(x_0)),
+        (Piecewise((x_0, sympy.Or(x_0 > 0, x_0 > 9)), (0, sympy.Ne(x_t, 9)), (1, True)), Max(0, x_0)),
+    ],
+)
+def test_other_true_claims_are_at_least_checked(lhs, rhs):
+    assert verify("eq-checked", lhs, rhs, by="algebra").status in ("proved", "checked")
+
+
+INEQUALITIES = {
+    "KL of normals": (
+        kl_integral(normal_pdf(x_t, N.mean_p, N.var_p), normal_pdf(x_t, N.mean_q, N.var_q), x_t),
+        ">=",
+        0,
+    ),
+    "KL of Bernoullis": (kl_bernoulli(N.prob_p, N.prob_q), ">=", 0),
+    "beta_tilde and beta": (beta_tilde[t], "<=", beta[t]),
+    "the signal falls": (snr[t], "<=", snr[t - 1]),
+    "earlier is cleaner": (alpha_bar[T], "<=", alpha_bar[s]),
+}
+
+
+@pytest.mark.parametrize("name", INEQUALITIES)
+def test_an_inequality_is_proved(name):
+    lhs, relation, rhs = INEQUALITIES[name]
+    result = verify("eq-bound", lhs, rhs, by="Jensen", relation=relation)
+    assert (result.status, result.kind) == ("proved", "inequality")
