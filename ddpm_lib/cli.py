@@ -48,8 +48,8 @@ class SampleJob:
     """Number of images."""
     columns: int = 10
     """Images a row."""
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    """DDIM, or DDPM's ancestral sampler."""
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    """DDPM's ancestral sampler, or DDIM. In trials on these digits ancestral drew better ones in 50 steps."""
     steps: int = 50
     """Steps to visit, at most the run's T (1000)."""
     eta: float = 0.0

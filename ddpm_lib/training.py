@@ -1,7 +1,8 @@
 """The training loop, counted in images seen.
 
 Every random draw of a step (which images, which t, the noise, the dropped labels, dropout) comes from (seed, step)
-alone. So a run that stops and resumes from a checkpoint is, on a CPU to the bit, the run that never stopped.
+alone. So a run that stops and resumes from a checkpoint is, on a CPU to the bit, the run that never stopped. (The same
+number of threads and the same precision supposed: with others, sums are taken in another order and rounded elsewhere.)
 """
 
 from __future__ import annotations

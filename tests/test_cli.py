@@ -93,7 +93,7 @@ def test_sample_writes_a_grid(run, tmp_path):
     out, _ = run
     done = call("sample", out, "--steps", 5, "--n", 20, "--out", tmp_path / "grid.png", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "20 images by ddim in 5 steps" in done.stdout
+    assert "20 images by ancestral in 5 steps" in done.stdout
     pixels = matplotlib.image.imread(tmp_path / "grid.png")
     assert pixels.shape[:2] == (2 * 30 - 2, 10 * 30 - 2)
     assert [p.name for p in tmp_path.iterdir()] == ["grid.png"]
@@ -109,7 +109,9 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another(run, tmp_
     assert not np.array_equal(pictures[0], pictures[2])
 
 
-@pytest.mark.parametrize("options", [["--sampler", "ancestral"], ["--eta", "0.5"], ["--classes", "3", "7"]])
+@pytest.mark.parametrize(
+    "options", [["--sampler", "ddim"], ["--sampler", "ddim", "--eta", "0.5"], ["--classes", "3", "7"]]
+)
 def test_sample_takes_its_options(run, tmp_path, options):
     done = call("sample", run[0], "--steps", 3, "--n", 2, "--out", tmp_path / "g.png", *options)
     assert done.returncode == 0, done.stderr
@@ -180,7 +182,10 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, damage):
         (["sample", "nowhere"], ["run: no folder nowhere"]),
         (["sample", "RUN", "--steps", "0"], ["S: expected a number of steps in 1..1000, got 0"]),
         (["sample", "RUN", "--steps", "1001"], ["got 1001"]),
-        (["sample", "RUN", "--eta", "2", "--steps", "2"], ["eta: expected a number in [0, 1], got 2.0"]),
+        (
+            ["sample", "RUN", "--sampler", "ddim", "--eta", "2", "--steps", "2"],
+            ["eta: expected a number in [0, 1], got 2.0"],
+        ),
         (["sample", "RUN", "--classes", "10"], ["classes: expected classes in 0..9, got [10]"]),
         (["sample", "RUN", "--n", "0"], ["n, columns: expected at least 1, got 0"]),
         (["sample", "RUN", "--out", "FILE/grid.png"], ["cannot write to", "FILE"]),
