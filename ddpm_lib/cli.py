@@ -52,8 +52,8 @@ class SampleJob:
     """DDPM's ancestral sampler, or DDIM. In trials on these digits ancestral drew better ones in 50 steps."""
     steps: int = 50
     """Steps to visit, at most the run's T (1000)."""
-    eta: float = 0.0
-    """DDIM's noise: 0 is deterministic, 1 as noisy as DDPM. Only for ddim."""
+    eta: float | None = None
+    """DDIM's noise: 0 (the default there) is deterministic, 1 as noisy as DDPM. Only for ddim."""
     spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
     """Which steps are visited."""
     classes: tuple[int, ...] = ()
@@ -92,12 +92,14 @@ def sample(job: SampleJob) -> None:
     """Draw images from a trained run and write them as one picture."""
     if job.n < 1 or job.columns < 1:
         raise ValueError(f"n, columns: expected at least 1, got {job.n} and {job.columns}")
+    if job.eta is not None and job.sampler != "ddim":
+        raise ValueError(f"eta: expected only with --sampler ddim, got it with {job.sampler}")
     _check_writable(job.out.parent)
     device = training.pick_device(job.device)
     denoiser, config = training.load_denoiser(job.run, device)
     denoiser = denoiser.given(_labels(job, config, device))
     shape = (job.n, config.model.in_channels, config.model.image_size, config.model.image_size)
-    options = {"eta": job.eta} if job.sampler == "ddim" else {}
+    options = {} if job.eta is None else {"eta": job.eta}
     begun = time.perf_counter()
     x = samplers.sample(
         Clipped(denoiser),

@@ -186,6 +186,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, damage):
             ["sample", "RUN", "--sampler", "ddim", "--eta", "2", "--steps", "2"],
             ["eta: expected a number in [0, 1], got 2.0"],
         ),
+        (["sample", "RUN", "--eta", "1"], ["eta: expected only with --sampler ddim, got it with ancestral"]),
         (["sample", "RUN", "--classes", "10"], ["classes: expected classes in 0..9, got [10]"]),
         (["sample", "RUN", "--n", "0"], ["n, columns: expected at least 1, got 0"]),
         (["sample", "RUN", "--out", "FILE/grid.png"], ["cannot write to", "FILE"]),
