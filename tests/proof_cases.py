@@ -64,15 +64,19 @@ bit_marginal_prev = bernoulli_pmf(bit_prev, toward_half(bit_0, PREV))
 
 @dataclass(frozen=True)
 class Case:
-    """A right side, and how it is checked; ``check`` is given the right side or a mutant of it."""
+    """A right side, and how it is checked; ``check`` is given the right side or a mutant of it.
+
+    lhs: the left side, where there is one; an induction has a step instead.
+    """
 
     label: str
     rhs: Expr
     check: Callable
+    lhs: Expr | None = None
 
 
 def _equal(label: str, lhs: Expr, rhs: Expr, by: str, **options) -> Case:
-    return Case(label, rhs, lambda r: verify(label, lhs, r, by=by, **options))
+    return Case(label, rhs, lambda r: verify(label, lhs, r, by=by, **options), lhs)
 
 
 CASES = [

@@ -34,6 +34,8 @@ from ddpm_lib.proof.distributions import (
     normal_pdf,
     unknown_density,
 )
+from ddpm_lib.proof.prover import prove
+from ddpm_lib.proof.reduction import rename_bound
 from tests.mutants import differ, mutants
 from tests.proof_cases import (
     BAR,
@@ -118,6 +120,15 @@ def test_a_bad_option_is_an_error(options, message):
 def test_a_bad_label_is_an_error(label):
     with pytest.raises(ValueError, match="label"):
         verify(label, x_0, x_t, by="algebra")
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.lhs is not None and not c.lhs.has(Integral)], ids=lambda c: c.label
+)
+def test_the_prover_by_itself_proves_no_wrong_mutant(case):
+    for mutant, what in mutants(case.rhs).items():
+        proved = prove(rename_bound(case.lhs), rename_bound(mutant)) is not None
+        assert proved is not differ(case.rhs, mutant), what
 
 
 def test_reasons_are_known_words():

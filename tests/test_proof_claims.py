@@ -287,6 +287,8 @@ INEQUALITIES = {
     "KL of Bernoullis": (kl_bernoulli(N.prob_p, N.prob_q), ">=", 0),
     "beta_tilde and beta": (beta_tilde[t], "<=", beta[t]),
     "the signal falls": (snr[t], "<=", snr[t - 1]),
+    "a sum of logs": (Sum(-log(1 - beta[k]), (k, 1, T)), ">=", Sum(beta[k], (k, 1, T))),
+    "a sum and a rest": (3 + Sum(beta[k], (k, 2, T)), ">=", 2 - Sum(alpha[k], (k, 2, T))),
     "earlier is cleaner": (alpha_bar[T], "<=", alpha_bar[s]),
 }
 

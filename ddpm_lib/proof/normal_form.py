@@ -16,6 +16,7 @@ from sympy import (
     Mul,
     Poly,
     Pow,
+    Rational,
     S,
     Symbol,
     cancel,
@@ -101,7 +102,18 @@ def canon(e: Expr) -> Expr:
         return _log(e.args[0])
     if e.is_Pow and not e.exp.is_Integer:
         return _power(e.base, canon(e.exp))
-    return e.func(*[canon(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+    e = e.func(*[canon(arg) if isinstance(arg, Expr) else arg for arg in e.args])
+    return _merged(e) if e.is_Mul else e
+
+
+def _merged(e: Expr) -> Expr:
+    """The product e with its exponentials as one."""
+    exponents = [part.args[0] for part in e.args if isinstance(part, exp)]
+    if len(exponents) < 2:
+        return e
+    return Mul(*[part for part in e.args if not isinstance(part, exp)]) * exp(
+        cancel(together(Add(*exponents)))
+    )
 
 
 def log_term(term: Expr) -> tuple[Expr, Expr | None]:
@@ -132,12 +144,13 @@ class _Generators:
         return Symbol(f"_{kind}{len(self.roots) + len(self.powers) + len(self.others)}", positive=True)
 
     def _exponential(self, exponent: Expr) -> Expr:
+        """The symbol for exp(exponent), as a power of a known one where the exponent is a multiple of its own."""
         if exponent == 0:
             return S.One
         for known, symbol in self.powers:
-            ratio = cancel(together(exponent / known))
-            if ratio.is_Integer:
-                return symbol**ratio
+            multiple = _multiple(exponent, known)
+            if multiple is not None:
+                return symbol**multiple
         symbol = self._new("exp")
         self.powers.append((exponent, symbol))
         return symbol
@@ -166,7 +179,7 @@ class _Generators:
     def reduce(self, numerator: Expr) -> Expr:
         """The numerator with r**q replaced by its base for each root r, until no power of r reaches q."""
         for _ in range(1 + len(self.roots)):
-            for base, (symbol, order) in self.roots.items():
+            for base, (symbol, order) in list(self.roots.items()):
                 if not numerator.has(symbol):
                     continue
                 value = self.replace(base)
@@ -177,6 +190,23 @@ class _Generators:
         return numerator
 
 
+def _multiple(e: Expr, known: Expr) -> Integer | None:
+    """The whole number m with e = m known, if there is one."""
+    ratio = _value(e / known)
+    if ratio is None or round(ratio) == 0 or abs(ratio - round(ratio)) > 1e-9:
+        return None
+    return Integer(round(ratio)) if is_zero(e - round(ratio) * known) else None
+
+
+def _value(e: Expr) -> float | None:
+    """e at one generic point, as a float; None if it has no real value there, or holds an unknown function."""
+    point = {}
+    for place, f in enumerate(sorted(e.free_symbols, key=str)):
+        point[f] = Integer(3 + place) if f.is_integer else Rational(17 + 5 * place, 23 + 3 * place)
+    value = e.xreplace(point).evalf(20)
+    return float(value) if value.is_Float or value.is_Rational else None
+
+
 def is_zero(e: Expr) -> bool:
     """True only if e is identically zero. False means: not shown."""
     if e == 0:
@@ -184,6 +214,9 @@ def is_zero(e: Expr) -> bool:
     e = canon(e)
     if e == 0:
         return True
+    value = _value(e)
+    if value is not None and abs(value) > 1e-9:
+        return False
     generators = _Generators()
     generators.scan(e)
     numerator, _ = fraction(together(generators.replace(e)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import mpmath
+import sympy
 from mpmath import mp, mpf
 from sympy import (
+    Abs,
     Derivative,
     Dummy,
     Expr,
@@ -14,18 +16,22 @@ from sympy import (
     IndexedBase,
     Integral,
     Limit,
+    Max,
+    Min,
     Piecewise,
     Product,
     Rational,
     S,
     Sum,
     Symbol,
+    log,
     oo,
 )
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import Boolean
 
 from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.distributions import bernoulli_pmf, normal_pdf
 from ddpm_lib.proof.nested import is_nested, outermost_only
 from ddpm_lib.proof.points import Point, lookup
 from ddpm_lib.proof.quadrature import Undefined, over_the_line
@@ -100,20 +106,19 @@ def _index(value: mpf) -> int:
 
 
 def _apply(e: Expr, args: list[mpf]) -> mpf:
-    name = e.func.__name__
     if e.is_Add:
         return mpmath.fsum(args)
     if e.is_Mul:
         return mpmath.fprod(args)
     if e.is_Pow:
         return _power(*args)
-    if name == "log" and args[0] <= 0:
+    if e.func == log and args[0] <= 0:
         raise Undefined(f"the logarithm of {mpmath.nstr(args[0], 6)}")
-    if name not in FUNCTIONS:
-        raise Undefined(f"{name} cannot be evaluated")
-    value = FUNCTIONS[name](*args)
+    if e.func not in FUNCTIONS:
+        raise Undefined(f"{e.func} cannot be evaluated")
+    value = FUNCTIONS[e.func](*args)
     if not isinstance(value, mpf) or not mpmath.isfinite(value):
-        raise Undefined(f"{name} has no finite real value there")
+        raise Undefined(f"{e.func} has no finite real value there")
     return value
 
 
@@ -273,13 +278,13 @@ BINDERS = {
     Piecewise: _piecewise,
 }
 FUNCTIONS = {
-    "normal_pdf": _normal_pdf,
-    "bernoulli_pmf": _bernoulli_pmf,
-    "Abs": abs,
-    "Max": max,
-    "Min": min,
+    normal_pdf: _normal_pdf,
+    bernoulli_pmf: _bernoulli_pmf,
+    Abs: abs,
+    Max: max,
+    Min: min,
     **{
-        name: getattr(mpmath, name)
+        getattr(sympy, name): getattr(mpmath, name)
         for name in (
             *("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "erf", "erfc", "sign"),
             *("gamma", "loggamma", "factorial", "binomial", "hermite", "floor"),

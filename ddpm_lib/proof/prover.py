@@ -9,16 +9,23 @@ from sympy import (
     Add,
     Derivative,
     Expr,
+    Function,
     Indexed,
     Integral,
     Limit,
+    Max,
+    Min,
+    Mul,
+    Piecewise,
     Product,
     S,
     Sum,
     Symbol,
     cancel,
+    exp,
     expand,
     expand_mul,
+    log,
     nan,
     oo,
     simplify,
@@ -32,7 +39,8 @@ from ddpm_lib.proof.normal_form import canon, is_zero, log_term, rational
 from ddpm_lib.proof.points import bits_in
 from ddpm_lib.proof.reduction import Chart, follow_steps, in_alphas, open_notation, plain_limits
 
-SMALL = 400  # operations up to which SymPy's own simplify is tried
+SMALL = 200  # operations up to which SymPy's own simplify is tried, on functions that the normal form leaves alone
+DECIDED = (exp, log, AppliedUndef)
 
 
 class NotProved(Exception):
@@ -52,12 +60,10 @@ def prove(left: Expr, right: Expr, relation: str = "==") -> str | None:
 
 
 def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:
-    left, right = (standard_form(side) for side in (left, right))
     try:
         if relation != "==":
-            larger, smaller = (left, right) if relation == ">=" else (right, left)
-            (difference,) = _in_chart([larger - smaller])
-            return _why_nonnegative(difference)
+            return _why_ordered(*((left, right) if relation == ">=" else (right, left)))
+        left, right = (standard_form(side) for side in (left, right))
         if _equal(left, right):
             return "difference reduces to 0"
     except NotProved:
@@ -120,7 +126,33 @@ def _equal(left: Expr, right: Expr) -> bool:
     difference = left - right
     if is_zero(difference):
         return True
-    return difference.count_ops() < SMALL and simplify(canon(difference)) == 0
+    beyond = {f for f in difference.atoms(Function, Piecewise, Max, Min) if not isinstance(f, DECIDED)}
+    return bool(beyond) and difference.count_ops() < SMALL and simplify(canon(difference)) == 0
+
+
+def _why_ordered(larger: Expr, smaller: Expr) -> str | None:
+    """The reason why larger >= smaller, if one is found."""
+    (difference,) = _in_chart([standard_form(larger - smaller)])
+    reason = _why_nonnegative(difference)
+    return reason or _why_each_term(larger - smaller)
+
+
+def _why_each_term(e: Expr) -> str | None:
+    """The reason why e >= 0 if it is one sum over the same steps, term by term, and a rest."""
+    rest, bodies = S.Zero, {}
+    for term in Add.make_args(e):
+        sums = [part for part in Mul.make_args(term) if isinstance(part, Sum) and len(part.limits) == 1]
+        if len(sums) != 1 or (term / sums[0]).has(Sum):
+            rest += term
+            continue
+        (k, low, high) = sums[0].limits[0]
+        step = Symbol("_step", **k.assumptions0)
+        key = (low, high, step)
+        bodies[key] = bodies.get(key, S.Zero) + term / sums[0] * sums[0].function.xreplace({k: step})
+    if len(bodies) != 1 or not all((low - 1).is_nonnegative for low, _, _ in bodies):
+        return None
+    reasons = [_why_nonnegative(_in_chart([standard_form(part)])[0]) for part in (*bodies.values(), rest)]
+    return f"each term: {reasons[0]}" if all(reasons) else None
 
 
 def _why_nonnegative(e: Expr) -> str | None:

@@ -169,7 +169,7 @@ class Chart:
             self.values[N.sigma[m]] = sqrt((1 - self.bar(m - 1)) * self._fraction())
         for q in sorted(indexed - set(self.values), key=str):
             if q.base in (N.x, N.bit):
-                self.values[q] = Symbol(str(q), **({"real": True} if q.base == N.x else {"integer": True}))
+                self.values[q] = Symbol(f"_{q}", **({"real": True} if q.base == N.x else {"integer": True}))
         for row in N.TABLE:
             if row.span == "(0,1)" and any(row.object in e.free_symbols for e in expressions):
                 self.values[row.object] = self._fraction()
@@ -177,7 +177,7 @@ class Chart:
     def _fraction(self) -> Expr:
         """A new number between 0 and 1, as 1 / (1 + u) with u > 0."""
         self._count += 1
-        return 1 / (1 + Symbol(f"u{self._count}", positive=True))
+        return 1 / (1 + Symbol(f"_u{self._count}", positive=True))
 
     def bar(self, m: Expr) -> Expr:
         """The chart's alpha_bar[m]."""
