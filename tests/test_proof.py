@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 from sympy import (
     Abs,
     Eq,
+    Function,
     Integral,
     Matrix,
     Max,
@@ -123,10 +124,10 @@ def test_a_bad_label_is_an_error(label):
         verify(label, x_0, x_t, by="algebra")
 
 
-WITHOUT_INTEGRALS = [case for case in CASES if case.lhs is not None and not case.lhs.has(Integral)]
+QUICK = [case for case in CASES if case.lhs is not None and not case.lhs.has(Integral, normal_pdf)]
 
 
-@pytest.mark.parametrize("case", WITHOUT_INTEGRALS, ids=lambda case: case.label)
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: case.label)
 def test_the_prover_by_itself_proves_no_wrong_mutant(case):
     for mutant, what in mutants(case.rhs).items():
         proved = prove(rename_bound(case.lhs), rename_bound(mutant)) is not None
@@ -185,6 +186,8 @@ def test_a_claim_that_fails_only_at_the_first_step_is_refused():
 
 
 def test_a_claim_that_fails_only_for_some_signs_is_refused():
+    h = Function("h", real=True)
+    refused(Abs(h(x_0)), h(x_0))
     refused(Abs(x_0) * Abs(x_t), x_0 * x_t)
     refused(Abs(x_0 + x_t), Abs(x_0) + Abs(x_t))
     refused(Max(x_0, x_t), x_t)

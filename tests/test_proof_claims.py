@@ -31,6 +31,7 @@ from ddpm_lib.proof.distributions import (
     normal_pdf,
     unknown_density,
 )
+from ddpm_lib.proof.prover import prove
 from tests.proof_cases import (
     BAR,
     HALF,
@@ -164,6 +165,11 @@ TRUE |= {
         alpha[T] * alpha[T + 1],
         "algebra",
     ),
+    "the score of two peaks": (
+        Derivative(log(exp(-((x_t - 1) ** 2) / 2) + exp(-((x_t + 1) ** 2) / 2)), x_t),
+        sympy.tanh(x_t) - x_t,
+        "differentiation",
+    ),
     "a scaled integral": (Integral(x_t**2, (x_t, 0, x_0)), x_0**3 / 3, "integration"),
 }
 
@@ -238,6 +244,7 @@ MEANINGLESS = {
     "a step before the first": (alpha_bar[-1] * x_0, x_0),
     "a variance below zero": (Integral(normal_pdf(x_t, 0, -N.var), (x_t, -oo, oo)), 1),
     "a probability above one": (bernoulli_pmf(N.bit_t, 1 + N.prob), 1 + N.prob * N.bit_t),
+    "the end of a schedule that nobody gave": (Limit(alpha_bar[T], T, oo), 0),
     "an infinite sum": (Sum((1 - rate) ** k, (k, 0, oo)), 1 / rate),
     "a long sum": (Sum(1 / k, (k, 1, 10**6)), log(n)),
     "a sum that runs backwards": (Sum(snr[k], (k, t, t - 5)), 0),
@@ -298,3 +305,21 @@ def test_an_inequality_is_proved(name):
     lhs, relation, rhs = INEQUALITIES[name]
     result = verify("eq-bound", lhs, rhs, by="Jensen", relation=relation)
     assert (result.status, result.kind) == ("proved", "inequality")
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "known"),
+    [
+        (alpha_bar[t - 1], alpha_bar[T], True),
+        (alpha_bar[s], alpha_bar[t - 1], True),
+        (alpha_bar[s], alpha_bar[T - 1], True),
+        (1 - PREV, sigma[t] ** 2, True),
+        (alpha_bar[t], alpha_bar[T - 1], False),
+        (alpha_bar[s], alpha_bar[t - 2], False),
+        (alpha_bar[t], alpha_bar[k], False),
+        (beta_tilde[t], sigma[t] ** 2, False),
+        (beta[t], alpha[t], False),
+    ],
+)
+def test_the_order_of_steps_is_known_and_no_more(larger, smaller, known):
+    assert (prove(larger, smaller, ">=") is not None) is known

@@ -9,6 +9,8 @@ no branch cut is crossed.
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from sympy import (
     Add,
     Expr,
@@ -30,6 +32,7 @@ from sympy import (
     log,
     together,
 )
+from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 
 def rational(e: Expr) -> Expr:
@@ -98,6 +101,8 @@ def canon(e: Expr) -> Expr:
             else:
                 exponent += term
         return prefactor * exp(cancel(together(exponent)))
+    if isinstance(e, HyperbolicFunction):
+        return canon(e.rewrite(exp))
     if isinstance(e, log):
         return _log(e.args[0])
     if e.is_Pow and not e.exp.is_Integer:
@@ -151,6 +156,12 @@ class _Generators:
             multiple = _multiple(exponent, known)
             if multiple is not None:
                 return symbol**multiple
+        for (one, first), (other, second) in combinations(self.powers, 2):
+            for sign in (1, -1):
+                if is_zero(exponent - one - sign * other):
+                    return first * second**sign
+            if is_zero(exponent + one - other):
+                return second / first
         symbol = self._new("exp")
         self.powers.append((exponent, symbol))
         return symbol

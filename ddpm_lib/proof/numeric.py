@@ -143,7 +143,10 @@ def _bernoulli_pmf(x: mpf, p: mpf) -> mpf:
 
 
 def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
-    """An unknown function stands for any: here a positive, smooth and wavy one, that decays in each argument."""
+    """An unknown function stands for any: here a smooth and wavy one that decays in each argument.
+
+    It takes both signs, unless it was declared positive.
+    """
     name = e.func.__name__
 
     def number(what: str, low: int, high: int) -> mpf:
@@ -153,7 +156,8 @@ def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
     for i, u in enumerate(args):
         exponent += (u - number(f"{i}/centre", -90, 90)) ** 2 / number(f"{i}/width", 50, 180)
         phase += number(f"{i}/wave", 30, 90) * u
-    return number("height", 20, 200) * (2 + mpmath.sin(phase)) * mpmath.exp(-exponent)
+    wave = mpmath.sin(phase) + (2 if e.is_positive else 0)
+    return number("height", 20, 200) * wave * mpmath.exp(-exponent)
 
 
 def _sum(e: Sum | Product, point: Point, env: dict) -> mpf:

@@ -19,6 +19,7 @@ EDGES = {  # the ends of the steps' ranges, with the symbols that make each wort
     "t = 1": ((0, 1, 3), {N.t}),
     "T = 1": ((0, 1, 1), {N.T}),
 }
+LONGEST = 10_000  # the last step that a table is computed for
 RATES = ((3, 60), (1, 20), (40, 90), (5, 50))  # β in hundredths; points differ in how noisy they are
 
 
@@ -172,8 +173,8 @@ class Point:
 
 
 def _check_step(m: int) -> None:
-    if m < 0:
-        raise IndexError(f"there is no step {m}")
+    if not 0 <= m <= LONGEST:
+        raise IndexError(f"there is no step {m}" if m < 0 else "a step that far cannot be computed")
 
 
 def lookup(point: Point, q: Indexed, m: int) -> Expr:

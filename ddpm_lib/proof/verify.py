@@ -39,7 +39,7 @@ def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), giv
     conditions, premises = _conditions(where), _premises(given)
     pairs = _pairs(label, lhs, rhs)
     if all(left == right for left, right in pairs):
-        raise ValueError(f"{label} says nothing: both sides are {pairs[0][0]}")
+        raise ValueError(f"{label} says nothing: both sides are {sympify(lhs)}")
     pairs = [tuple(side.xreplace(premises) for side in pair) for pair in pairs]
     outcome = _check(Claim(label, by, pairs, relation, conditions))
     kind = "identity" if relation == "==" else "inequality"
