@@ -23,6 +23,7 @@ from sympy import (
     cos,
     exp,
     log,
+    oo,
     pi,
     sqrt,
     zoo,
@@ -258,6 +259,19 @@ def test_an_induction_on_several_values_at_once():
 def test_an_induction_on_another_index():
     kept = verify_induction("eq-kept", (1 - rate) ** n, var=n, base=1, step=lambda m: m * (1 - rate))
     assert kept.status == "proved"
+
+
+def test_an_induction_on_the_last_step_carries_the_last_coordinate():
+    jump = normal_pdf(x[T], sqrt(alpha[T]) * x[T - 1], beta[T])
+    result = verify_induction(
+        "eq-last",
+        normal_pdf(N.x_T, sqrt(alpha_bar[T]) * x_0, 1 - alpha_bar[T]),
+        var=T,
+        start=1,
+        base=normal_pdf(N.x_T, sqrt(alpha[1]) * x_0, beta[1]),
+        step=lambda q: Integral(jump * q, (x[T - 1], -oo, oo)),
+    )
+    assert result.status == "proved"
 
 
 def test_an_induction_that_says_nothing_is_an_error():

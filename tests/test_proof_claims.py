@@ -170,6 +170,16 @@ TRUE |= {
         sympy.tanh(x_t) - x_t,
         "differentiation",
     ),
+    "a derivative in a rate": (
+        Derivative((1 - rate) ** n, rate),
+        -n * (1 - rate) ** (n - 1),
+        "differentiation",
+    ),
+    "bits of a trajectory": (
+        Sum(bernoulli_pmf(N.bit[t], toward_half(N.bit[t - 1], alpha[t])), (N.bit_t, 0, 1)),
+        1 + N.bit[t] - N.bit_t,
+        "normalisation",
+    ),
     "a scaled integral": (Integral(x_t**2, (x_t, 0, x_0)), x_0**3 / 3, "integration"),
 }
 

@@ -1,5 +1,4 @@
-"""Densities and averages as SymPy objects: they stay whole, and readable, until ``verify`` (or ``doit``)
-opens them."""
+"""Densities and averages as SymPy objects, which stay whole and readable until ``verify`` or ``doit`` opens them."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ class bernoulli_pmf(Function):
 
 
 def expectation(value, density, x) -> Expr:
-    """E[value] when x has this density: the integral over the real line, or the sum over {0, 1} for a bit
-    x."""
+    """E[value] when x has this density: the integral over the real line; for a bit x, the sum over {0, 1}."""
     value, density, x = sympify(value), sympify(density), sympify(x)
     if x.is_integer:
         return Sum(value * density, (x, 0, 1))
@@ -59,8 +57,7 @@ def expectation(value, density, x) -> Expr:
 
 
 def kl_integral(p, q, x) -> Expr:
-    """KL(p ‖ q) = E_p[log p(x) - log q(x)], in nats, as the integral (or, for a bit x, the sum) that
-    defines it."""
+    """KL(p ‖ q) = E_p[log p(x) - log q(x)], in nats, as the integral (for a bit x, the sum) that defines it."""
     p, q = sympify(p), sympify(q)
     return expectation(log(p / q), p, x)
 

@@ -1,5 +1,4 @@
-"""Does the integrals, sums, products, derivatives and limits of a claim, so that the normal form can decide
-it."""
+"""Does a claim's integrals, sums, products, derivatives and limits, so that the normal form can decide it."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ class Diverges(ValueError):
 
 
 def do_sums(e: Expr) -> Expr:
-    """e with its finite sums written out, telescoping products closed, and the others in one standard
-    form."""
+    """e with its finite sums written out, products of alpha closed, and the others in one standard form."""
     if e.is_Atom or isinstance(e, Indexed) or not e.args:
         return e
     if isinstance(e, (Sum, Product)):
@@ -140,8 +138,7 @@ def _sum(term: Expr, k, low, high) -> Expr:
 
 
 def do_integrals(e: Expr) -> Expr:
-    """e, in a chart's symbols, with its derivatives, integrals and limits done, as far as that is
-    possible."""
+    """e, in a chart's symbols, with its derivatives, integrals and limits done as far as possible."""
     if e.is_Atom or not e.args or isinstance(e, (Indexed, Sum, Product)):
         return e
     args = [do_integrals(arg) if isinstance(arg, Expr) else arg for arg in e.args]

@@ -36,8 +36,7 @@ from sympy.functions.elementary.hyperbolic import HyperbolicFunction
 
 
 def rational(e: Expr) -> Expr:
-    """e as one fraction with its numerator and denominator factored, roots and logarithms taken as they
-    stand."""
+    """e as one fraction, numerator and denominator factored; roots and logarithms are taken as they stand."""
     return factor(together(e))
 
 
@@ -130,8 +129,7 @@ def log_term(term: Expr) -> tuple[Expr, Expr | None]:
 
 
 class _Generators:
-    """Gives a symbol to each independent root, exponential, logarithm or unopened function in an
-    expression."""
+    """Gives a symbol to each independent root, exponential, logarithm or unopened function in an expression."""
 
     def __init__(self):
         self.roots: dict[Expr, tuple[Symbol, int]] = {}  # base -> symbol r, q with r**q = base

@@ -1,5 +1,4 @@
-"""Random admissible points: a schedule and a value for every free symbol, short decimals that can be
-retyped."""
+"""Random admissible points: a schedule and a value for every free symbol, in short decimals to retype."""
 
 from __future__ import annotations
 
@@ -192,8 +191,7 @@ def bits_in(expressions: list[Expr]) -> list[Symbol]:
 
 
 def describe(point: Point, expressions: list[Expr]) -> dict[str, str]:
-    """The point as name -> short decimal, for what the expressions hold: steps, then tables, then the
-    rest."""
+    """The point as name -> short decimal, of what the expressions hold: steps, then tables, then the rest."""
     free = set().union(*(e.free_symbols for e in expressions))
     indexed = sorted((f for f in free if isinstance(f, Indexed)), key=str)
     labels = {q.base.label for q in indexed}

@@ -1,5 +1,4 @@
-"""The proof of an identity by SymPy: reduce both sides to independent atoms, do what is to be done,
-compare."""
+"""The proof by SymPy: reduce both sides to independent atoms, do the sums and integrals, compare."""
 
 from __future__ import annotations
 

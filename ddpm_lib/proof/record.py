@@ -85,6 +85,8 @@ class Result:
         self.record = record
 
     def __getattr__(self, name: str):
+        if name == "record":
+            raise AttributeError(name)
         return getattr(self.record, name)
 
     def __repr__(self) -> str:

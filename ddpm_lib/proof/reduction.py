@@ -23,14 +23,16 @@ NAMED = {  # the names of a trajectory's entries
     N.bit_prev: N.bit[N.t - 1],
     N.bit_t: N.bit[N.t],
 }
-
-
 RUNNING = (N.t, N.s, N.T)
 
 
 def open_notation(e: Expr) -> Expr:
-    """e with densities written out, and x[t], x[t - 1], x[0] replaced by x_t, x_prev, x_0; bits too."""
-    e = e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit())
+    """e with densities written out, and the trajectory's entries by their names."""
+    return by_name(e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit()))
+
+
+def by_name(e: Expr) -> Expr:
+    """e with x_t, x_prev, x_0, bit_t, ... for x[t], x[t - 1], x[0], bit[t], ..."""
     return e.xreplace({entry: name for name, entry in NAMED.items()})
 
 
@@ -78,8 +80,10 @@ def _own_name(x: Symbol, body: Expr) -> Symbol:
 
 
 def plain_limits(e: Expr) -> Expr:
-    """e with limits in beta[m], alpha[m] or alpha_bar[m] turned into ones in a plain symbol, and derivatives in
-    them, which hold the other quantities of the schedule fixed, done."""
+    """e with limits in beta[m], alpha[m] or alpha_bar[m] turned into ones in a plain symbol.
+
+    Derivatives in these, and in symbols that the chart replaces, are done: they hold all other symbols fixed.
+    """
 
     def rewrite(limit: Limit) -> Expr:
         body, q, target, direction = limit.args
@@ -100,13 +104,20 @@ def plain_limits(e: Expr) -> Expr:
 
     in_table = (N.beta, N.alpha, N.alpha_bar)
     e = e.replace(
-        lambda f: isinstance(f, Derivative) and any(isinstance(x, Indexed) for x in f.variables),
-        lambda f: open_notation(f).doit(),
+        lambda f: (
+            isinstance(f, Derivative) and any(isinstance(x, Indexed) or _is_fraction(x) for x in f.variables)
+        ),
+        lambda f: open_notation(f).doit(integrals=False),
     )
     return e.replace(
         lambda f: isinstance(f, Limit) and isinstance(f.args[1], Indexed) and f.args[1].base in in_table,
         rewrite,
     )
+
+
+def _is_fraction(x: Symbol) -> bool:
+    row = N.BY_KEY.get(x.name)
+    return row is not None and row.span == "(0,1)"
 
 
 def in_alphas(e: Expr) -> Expr:
@@ -133,9 +144,7 @@ def _split(index: Expr) -> tuple[Expr, int]:
     return (base, int(offset)) if offset.is_Integer else (index, 0)
 
 
-LONGEST_CHAIN = (
-    16  # from alpha_bar[0] = 1 up to this step, alpha_bar is written as the product of all its alphas
-)
+LONGEST_CHAIN = 16  # up to this step, alpha_bar is written as the product of all alphas from alpha[1] on
 
 
 class Chart:
@@ -194,10 +203,8 @@ class Chart:
             first, bar = 0, S.One
         else:
             bar = self._fraction()
-            for earlier, last in reversed(
-                tops
-            ):  # s <= t - 1 and t <= T: the later one is a part of the earlier
-                gap = 1 if earlier == N.s else 0
+            for earlier, last in reversed(tops):
+                gap = 1 if earlier == N.s else 0  # s <= t - 1 and t <= T: alpha_bar is less at the later one
                 if rank.get(base) is not None and last <= first + gap:
                     bar = self.bar(earlier + last) * bar
                     break

@@ -105,7 +105,7 @@ def _compare(claim: Claim, point: Point, difference: Callable) -> None:
         bits = bits_in([left, right])
         for values in product((S.Zero, S.One), repeat=len(bits)):
             case = dict(zip(bits, values, strict=True))
-            if point.t == 1 and case.get(N.bit_prev, 0) != case.get(N.bit_0, case.get(N.bit_prev, 0)):
+            if point.t == 1 and len({case[b] for b in (N.bit_prev, N.bit_0) if b in case}) == 2:
                 continue  # x_{t-1} is x_0 there
             here = point.fixing(case)
             apart = difference(left, right, claim.relation, here)

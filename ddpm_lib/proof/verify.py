@@ -14,7 +14,7 @@ from ddpm_lib.proof.evaluation import Diverges
 from ddpm_lib.proof.points import seed_of
 from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.record import ProofError, Record, Result, check_label, check_reason, show
-from ddpm_lib.proof.reduction import rename_bound
+from ddpm_lib.proof.reduction import by_name, rename_bound
 from ddpm_lib.proof.refuter import Claim, confirm, refute
 
 
@@ -50,7 +50,7 @@ def verify_induction(label, claim, *, base, step: Callable, var: Symbol = N.t, s
     """Proves a closed form for var = start, start + 1, ... from its first value and its recurrence.
 
     claim: the closed form in var (an expression, or a sequence of them). base: its value at var = start.
-    step: called with the claim at var - 1 (with x_prev in place of x_t), returns what the recurrence makes
+    step: called with the claim at var - 1 (then x_prev stands for x_t), returns what the recurrence makes
     of it at var. Both base == claim(start) and step(claim(var - 1)) == claim(var) go through ``verify``'s
     checks, and so do its errors; ValueError too if the step does not use what it is called with.
 
@@ -66,6 +66,8 @@ def verify_induction(label, claim, *, base, step: Callable, var: Symbol = N.t, s
         first = {N.x_t: N.x_0, N.bit_t: N.bit_0} if start == 0 else {}
         if any(c.has(*earlier.values()) for c in claims):
             raise ValueError(f"{label}: claim: expected one about x_t, without x_prev, got {claim}")
+    elif var == N.T:
+        earlier, first = {N.x_T: N.x[N.T - 1]}, {N.x_T: N.x_0} if start == 0 else {}
     before = [c.subs(var, var - 1).xreplace(earlier) for c in claims]
     unknown = [Symbol(f"_previous_{i}", real=True) for i in range(len(claims))]
     if not any(sympify(e).has(*unknown) for e in _listed(step(unknown if several else unknown[0]))):
@@ -116,7 +118,9 @@ def assume(label: str, statement) -> Result:
 
 def _check(claim: Claim) -> tuple[int, list[str], str | None]:
     """Refutes the claim or tries to prove it: number of points, where it has no value, how it was proved."""
-    claim = replace(claim, pairs=[tuple(rename_bound(side) for side in pair) for pair in claim.pairs])
+    claim = replace(
+        claim, pairs=[tuple(rename_bound(by_name(side)) for side in pair) for pair in claim.pairs]
+    )
     points, undefined = refute(claim)
     how = "both sides are one expression"
     for left, right in claim.pairs:
