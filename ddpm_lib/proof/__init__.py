@@ -20,7 +20,7 @@ densities that may be any takes ``unknown_density("p")``. Where a side has no va
 """
 
 from ddpm_lib.proof.record import MIME, REASONS, ProofError, Record, Result
-from ddpm_lib.proof.verify import assume, define, verify, verify_induction
+from ddpm_lib.proof.verify import assume, define, recheck, verify, verify_induction
 
 __all__ = [
     "MIME",
@@ -30,6 +30,7 @@ __all__ = [
     "Result",
     "assume",
     "define",
+    "recheck",
     "verify",
     "verify_induction",
 ]

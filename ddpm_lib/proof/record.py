@@ -54,7 +54,8 @@ class Record:
     kind: identity, inequality, definition or assumption. status: proved, checked or stated. lhs, rhs: the
     sides as text to read; lhs_code, rhs_code: as text that gives the SymPy objects back. points: how many
     random points it was tried at, drawn from seed. undefined_at: ends of the steps' ranges where a side has
-    no value.
+    no value. where_code, given_code, induction: what else ``verify.recheck`` needs to check it again. slow: why it
+    takes long.
     """
 
     label: str
@@ -71,6 +72,10 @@ class Record:
     points: int = 0
     where: list[str] = field(default_factory=list)
     undefined_at: list[str] = field(default_factory=list)
+    where_code: list[str] = field(default_factory=list)
+    given_code: list[str] = field(default_factory=list)
+    induction: dict = field(default_factory=dict)
+    slow: str = ""
 
     def line(self) -> str:
         """The one line that a reader sees."""

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from sympy import Eq, Expr, Float, Indexed, IndexedBase, MatrixBase, Symbol, nan, srepr, sympify, zoo
+from sympy import Eq, Expr, Float, Indexed, IndexedBase, MatrixBase, Symbol, nan, sympify, zoo
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import Boolean
 
 from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.codes import encode
 from ddpm_lib.proof.evaluation import Diverges
 from ddpm_lib.proof.points import seed_of
 from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.record import ProofError, Record, Result, check_label, check_reason, show
 from ddpm_lib.proof.reduction import by_name, rename_bound
 from ddpm_lib.proof.refuter import Claim, confirm, refute
+from ddpm_lib.proof.statement import Induction, Statement, from_record, parts, previous
 
 
-def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), given=()) -> Result:
+def verify(
+    label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), given=(), slow: str = ""
+) -> Result:
     """Checks the identity lhs == rhs for every admissible value of its symbols, or raises ProofError.
 
     label: the equation's label, such as eq-marginal. lhs, rhs: SymPy expressions in the symbols of
     ``notation``, or two sequences of them of one length. by: the step's reason, one of ``REASONS``.
     relation: "==", "<=" or ">=". where: conditions on plain symbols, such as [t >= 2], if the claim holds
     only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), r(x_t, x_prev))].
+    slow: why the check takes more than two seconds, if it does.
 
     First it looks for a counterexample, with 60 digits at random admissible points; then SymPy is to prove
     it. The result's status is "proved", or "checked" where no proof was found but every point agrees to 50
@@ -36,52 +41,67 @@ def verify(label: str, lhs, rhs, *, by: str, relation: str = "==", where=(), giv
     check_reason(by)
     if relation not in ("==", "<=", ">="):
         raise ValueError(f"relation: expected '==', '<=' or '>=', got {relation!r}")
-    conditions, premises = _conditions(where), _premises(given)
+    conditions, given = _conditions(where), _premises(given)
     pairs = _pairs(label, lhs, rhs)
     if all(left == right for left, right in pairs):
         raise ValueError(f"{label} says nothing: both sides are {sympify(lhs)}")
-    pairs = [tuple(side.xreplace(premises) for side in pair) for pair in pairs]
-    outcome = _check(Claim(label, by, pairs, relation, conditions))
+    left, right = zip(*pairs, strict=True)
+    outcome = check(Statement(label, by, left, right, relation, conditions, given))
     kind = "identity" if relation == "==" else "inequality"
-    return _report(label, kind, by, relation, lhs, rhs, outcome, [*conditions, *given])
+    return _report(label, kind, by, relation, lhs, rhs, outcome, conditions, given, slow)
 
 
-def verify_induction(label, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0) -> Result:
+def verify_induction(
+    label, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0, slow: str = ""
+) -> Result:
     """Proves a closed form for var = start, start + 1, ... from its first value and its recurrence.
 
     claim: the closed form in var (an expression, or a sequence of them). base: its value at var = start.
-    step: called with the claim at var - 1 (then x_prev stands for x_t), returns what the recurrence makes
-    of it at var. Both base == claim(start) and step(claim(var - 1)) == claim(var) go through ``verify``'s
-    checks, and so do its errors; ValueError too if the step does not use what it is called with.
+    step: called with a symbol for the earlier value (with a list of them for a sequence), returns what the
+    recurrence makes of it at var. There the claim at var - 1 is put in, in which x_prev stands for x_t. Both
+    base == claim(start) and step(claim(var - 1)) == claim(var) go through ``verify``'s checks, and so do its
+    errors; ValueError too if the step does not use what it is called with.
 
         verify_induction("eq-marginal-mean", sqrt(alpha_bar[t]) * x_0,
                          base=x_0, step=lambda previous: sqrt(alpha[t]) * previous)
     """
     check_label(label)
-    several = _is_several(claim)
-    claims = [sympify(c) for c in _listed(claim)]
-    earlier, first = {}, {}
-    if var == N.t:
-        earlier = {N.x_t: N.x_prev, N.bit_t: N.bit_prev}
-        first = {N.x_t: N.x_0, N.bit_t: N.bit_0} if start == 0 else {}
-        if any(c.has(*earlier.values()) for c in claims):
-            raise ValueError(f"{label}: claim: expected one about x_t, without x_prev, got {claim}")
-    elif var == N.T:
-        earlier, first = {N.x_T: N.x[N.T - 1]}, {N.x_T: N.x_0} if start == 0 else {}
-    before = [c.subs(var, var - 1).xreplace(earlier) for c in claims]
-    unknown = [Symbol(f"_previous_{i}", real=True) for i in range(len(claims))]
-    if not any(sympify(e).has(*unknown) for e in _listed(step(unknown if several else unknown[0]))):
+    several = isinstance(claim, (list, tuple, MatrixBase))
+    claims = parts(claim)
+    if var == N.t and any(c.has(N.x_prev, N.bit_prev) for c in claims):
+        raise ValueError(f"{label}: claim: expected one about x_t, without x_prev, got {claim}")
+    unknown = previous(len(claims))
+    steps = parts(step(unknown if several else unknown[0]))
+    if not any(e.has(*unknown) for e in steps):
         raise ValueError(f"{label}: step: expected a value made from the previous one, got one without it")
-    stepped = step(before if several else before[0])
-    bases = _pairs(label, [c.subs(var, start).xreplace(first) for c in claims], _listed(base))
-    steps = _pairs(label, _listed(stepped), claims)
-    at_base = _check(Claim(label, "induction", bases, part=f"base, {var} = {start}"))
-    points, undefined, how = _check(Claim(label, "induction", steps, "==", (var >= start + 1,), "step"))
-    if how is not None and at_base[2] is not None:
-        how = f"base {var} = {start} and step both reduce to 0"
-    outcome = (points, undefined, how if at_base[2] is not None else None)
+    bases = [right for _, right in _pairs(label, claims, parts(base))]
+    if len(steps) != len(claims):
+        raise ValueError(f"{label}: step: expected {len(claims)} expressions, got {len(steps)}")
+    statement = Induction(label, tuple(claims), tuple(bases), tuple(steps), var, start)
+    _pairs(label, list(statement.lhs), claims)
+    outcome = check(statement)
+    stepped = list(statement.lhs) if several else statement.lhs[0]
+    induction = {
+        "var": encode(var),
+        "start": start,
+        "base": encode(base),
+        "step": encode(steps if several else steps[0]),
+    }
     condition = f"{claim} = {base} at {var} = {start}"
-    return _report(label, "identity", "induction", "==", stepped, claim, outcome, [condition])
+    return _report(
+        label, "identity", "induction", "==", stepped, claim, outcome, [condition], (), slow, induction
+    )
+
+
+def recheck(record: dict, rhs=None, lhs=None) -> str:
+    """Checks a stored record's statement again, or a variant with another side: "proved" or "checked".
+
+    Nothing is shown or recorded. Raises ProofError as ``verify`` does, ValueError for what is no claim.
+    """
+    statement = from_record(record, rhs, lhs)
+    for left, right in zip(statement.lhs, statement.rhs, strict=True):
+        _pairs(statement.label, left, right)
+    return "proved" if check(statement)[2] else "checked"
 
 
 def define(label: str, symbol, expression) -> Result:
@@ -102,7 +122,7 @@ def define(label: str, symbol, expression) -> Result:
     return show(
         Record(
             *(label, "definition", "stated", "definition", "==", str(symbol), str(expression), detail),
-            *(_code(symbol), _code(expression), seed_of(label), points),
+            *(encode(symbol), encode(expression), seed_of(label), points),
         )
     )
 
@@ -116,8 +136,18 @@ def assume(label: str, statement) -> Result:
     return show(Record(label, "assumption", "stated", "assumption", "", text, "", f"assumed: {text}"))
 
 
+def check(statement: Statement | Induction) -> tuple[int, list[str], str | None]:
+    """Refutes the statement or tries to prove it: number of points, where it has no value, how it was proved."""
+    outcomes = [_check(claim) for claim in statement.claims()]
+    points, undefined, how = outcomes[-1]
+    if len(outcomes) == 2:
+        both = all(outcome[2] is not None for outcome in outcomes)
+        how = f"base {statement.var} = {statement.start} and step both reduce to 0" if both else None
+    return points, undefined, how
+
+
 def _check(claim: Claim) -> tuple[int, list[str], str | None]:
-    """Refutes the claim or tries to prove it: number of points, where it has no value, how it was proved."""
+    """The same for one claim."""
     claim = replace(
         claim, pairs=[tuple(rename_bound(by_name(side)) for side in pair) for pair in claim.pairs]
     )
@@ -138,7 +168,7 @@ def _check(claim: Claim) -> tuple[int, list[str], str | None]:
     return points, undefined, how
 
 
-def _report(label, kind, by, relation, lhs, rhs, outcome, conditions) -> Result:
+def _report(label, kind, by, relation, lhs, rhs, outcome, conditions, given, slow, induction=None) -> Result:
     points, undefined, how = outcome
     agree = (
         f"{points} random points agree to 50 digits"
@@ -154,28 +184,26 @@ def _report(label, kind, by, relation, lhs, rhs, outcome, conditions) -> Result:
     return show(
         Record(
             *(label, kind, "proved" if how else "checked", by, relation, str(lhs), str(rhs), detail),
-            *(_code(lhs), _code(rhs), seed_of(label), points, [str(c) for c in conditions], undefined),
+            *(
+                encode(lhs),
+                encode(rhs),
+                seed_of(label),
+                points,
+                [str(c) for c in (*conditions, *given)],
+                undefined,
+            ),
+            where_code=[] if induction else [encode(c) for c in conditions],
+            given_code=[encode(c) for c in given],
+            induction=induction or {},
+            slow=slow,
         )
     )
-
-
-def _code(side) -> str:
-    """The side as text that Python turns back into the SymPy object; nothing for plain text."""
-    return "" if isinstance(side, str) else srepr(sympify(side))
-
-
-def _is_several(e) -> bool:
-    return isinstance(e, (list, tuple, MatrixBase))
-
-
-def _listed(e) -> list:
-    return list(e) if _is_several(e) else [e]
 
 
 def _pairs(label: str, lhs, rhs) -> list[tuple[Expr, Expr]]:
     """Both sides as lists of expressions, checked for what can never be true or false."""
     shapes = [side.shape if isinstance(side, MatrixBase) else None for side in (lhs, rhs)]
-    left, right = ([sympify(e) for e in _listed(side)] for side in (lhs, rhs))
+    left, right = parts(lhs), parts(rhs)
     if len(left) != len(right) or not left or shapes[0] != shapes[1]:
         raise ValueError(
             f"{label}: expected two sides of one shape, got {len(left)} and {len(right)} expressions"
@@ -209,16 +237,12 @@ def _conditions(where) -> tuple:
     return tuple(where)
 
 
-def _premises(given) -> dict[Expr, Expr]:
-    premises: dict[Expr, Expr] = {}
+def _premises(given) -> tuple:
+    told = set()
     for premise in given:
-        if (
-            not isinstance(premise, Eq)
-            or not isinstance(premise.lhs, AppliedUndef)
-            or premise.lhs in premises
-        ):
+        if not isinstance(premise, Eq) or not isinstance(premise.lhs, AppliedUndef) or premise.lhs in told:
             raise ValueError(
                 f"given: expected equations with one unknown function each on the left, got {premise}"
             )
-        premises[premise.lhs] = premise.rhs
-    return premises
+        told.add(premise.lhs)
+    return tuple(given)
