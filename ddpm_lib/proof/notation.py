@@ -101,6 +101,7 @@ TABLE: tuple[Row, ...] = (
     _row("x", "x_k", "reals", r"$\mathbb R$", "the same coordinate at any step $k$ of a trajectory", shape=IMAGE),
     _row("y", "y", "real", r"$\mathbb R$", "a state of a Markov chain", sd=r"\mathbf y"),
     _row("y_prev", "y'", "real", r"$\mathbb R$", "the state before it", sd=r"\mathbf y'"),
+    _row("y_0", "y_0", "real", r"$\mathbb R$", "the state that a chain starts from"),
     _row("bit_0", "x_0", "bit", r"$\{0, 1\}$", "a coordinate of a clean binary image",
          code="x0", shape=IMAGE, sd=r"\mathbf x^{(0)}"),
     _row("bit_t", "x_t", "bit", r"$\{0, 1\}$", "the same coordinate after $t$ steps",
@@ -110,6 +111,7 @@ TABLE: tuple[Row, ...] = (
     _row("bit", "x_k", "bits", r"$\{0, 1\}$", "the same coordinate at any step $k$ of a trajectory", shape=IMAGE),
     _row("y_bit", "y", "bit", r"$\{0, 1\}$", "a state of a chain with two states", sd=r"\mathbf y"),
     _row("y_bit_prev", "y'", "bit", r"$\{0, 1\}$", "the state before it", sd=r"\mathbf y'"),
+    _row("y_bit_0", "y_0", "bit", r"$\{0, 1\}$", "the state that such a chain starts from"),
     _row("beta", r"\beta_t", "table", r"$0 < \beta_t < 1$, $\beta_0 = 0$",
          "diffusion rate: the variance that step $t$ adds", code="schedule.beta",
          shape="(T+1,)", sd=r"\beta_t", ddpm=r"\beta_t", ddim=r"1 - \alpha_t/\alpha_{t-1}", score=r"\beta_i"),
@@ -162,8 +164,9 @@ def _objects(keys: str) -> list[Basic]:
 
 
 t, T, s, k, n, d = _objects("t T s k n d")
-x_0, x_t, x_prev, x_s, x_T, x, y, y_prev = _objects("x_0 x_t x_prev x_s x_T x y y_prev")
-bit_0, bit_t, bit_prev, bit, y_bit, y_bit_prev = _objects("bit_0 bit_t bit_prev bit y_bit y_bit_prev")
+x_0, x_t, x_prev, x_s, x_T, x, y, y_prev, y_0 = _objects("x_0 x_t x_prev x_s x_T x y y_prev y_0")
+bit_0, bit_t, bit_prev, bit = _objects("bit_0 bit_t bit_prev bit")
+y_bit, y_bit_prev, y_bit_0 = _objects("y_bit y_bit_prev y_bit_0")
 beta, alpha, alpha_bar, beta_tilde, snr, sigma = _objects("beta alpha alpha_bar beta_tilde snr sigma")
 eta, rate, eps, eps_hat, x_0_hat, v, score = _objects("eta rate eps eps_hat x_0_hat v score")
 mean, mean_p, mean_q, var, var_p, var_q = _objects("mean mean_p mean_q var var_p var_q")
