@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
+from ddpm_lib.kernel import Generators, standard_normal
 from ddpm_lib.schedule import Schedule, before
 
 
@@ -22,6 +23,10 @@ class Normal:
     def sample(self, eps: Tensor) -> Tensor:
         """mean + √var ε for standard normal ε of the samples' shape."""
         return self.mean + self.var.sqrt() * eps
+
+    def draw(self, generators: Generators = None) -> Tensor:
+        """A sample; generators: one for the whole batch, one an image, or None for torch's own."""
+        return self.sample(standard_normal(torch.broadcast_tensors(self.mean, self.var)[0], generators))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log density of each coordinate, in nats, in x's shape; var must be positive."""
