@@ -145,6 +145,15 @@ def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule
     return from_betas((1 - falling[1:] / falling[:-1]).clamp(max=max_beta))
 
 
+def constant_share(T: int = 1000) -> Schedule:
+    """β_t = 1/(T - t + 1): each step takes the share 1/T of the signal, ᾱ_t = 1 - t/T, Eq. (eq-constant-share).
+
+    Sohl-Dickstein et al. 2015, section 2.4.1, for binomial diffusion. The last step takes all that is left: ᾱ_T = 0.
+    """
+    _check_count(T)
+    return from_betas(1 / torch.arange(T, 0, -1, dtype=torch.float64))
+
+
 SPACINGS = ("uniform", "leading", "trailing", "quadratic")
 
 
