@@ -5,6 +5,7 @@ import sympy
 from sympy import (
     Abs,
     Derivative,
+    IndexedBase,
     Integral,
     Limit,
     Max,
@@ -12,6 +13,7 @@ from sympy import (
     Product,
     Rational,
     Sum,
+    Symbol,
     cos,
     exp,
     log,
@@ -181,6 +183,20 @@ TRUE |= {
         "normalisation",
     ),
     "a scaled integral": (Integral(x_t**2, (x_t, 0, x_0)), x_0**3 / 3, "integration"),
+    "two runs of a chain with one rate": (
+        Integral(
+            normal_pdf(N.y, (1 - rate) ** (k / 2) * N.y_prev, 1 - (1 - rate) ** k)
+            * normal_pdf(N.y_prev, (1 - rate) ** (n / 2) * N.y_0, 1 - (1 - rate) ** n),
+            (N.y_prev, -oo, oo),
+        ),
+        normal_pdf(N.y, (1 - rate) ** ((k + n) / 2) * N.y_0, 1 - (1 - rate) ** (k + n)),
+        "Chapman-Kolmogorov",
+    ),
+    "powers one step apart": (
+        sqrt(1 - (1 - rate) ** (n - 1)) * sqrt(1 - (1 - rate) ** n),
+        sqrt((1 - (1 - rate) ** (n - 1)) * (1 - (1 - rate) * (1 - rate) ** (n - 1))),
+        "algebra",
+    ),
 }
 
 
@@ -188,6 +204,14 @@ TRUE |= {
 def test_a_true_claim_is_proved(name):
     lhs, rhs, by = TRUE[name]
     assert verify("eq-true", lhs, rhs, by=by).status == "proved"
+
+
+def test_an_inequality_between_sums_with_positive_terms_is_proved():
+    w, u, m = IndexedBase("w", positive=True), IndexedBase("u", positive=True), Symbol("m", positive=True)
+    logs, lines = (Sum(w[k] * f, (k, 1, n)) for f in (log(u[k] / m), u[k] / m - 1))
+    assert verify("eq-terms", logs, lines, relation="<=", by="convexity").status == "proved"
+    with pytest.raises(ProofError):
+        verify("eq-terms", logs, lines, relation=">=", by="convexity")
 
 
 FALSE = {  # mistakes in print, in the notation of the book

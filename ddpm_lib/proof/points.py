@@ -181,7 +181,8 @@ def lookup(point: Point, q: Indexed, m: int) -> Expr:
     row = N.BY_KEY.get(q.base.label.name)
     if row is not None and row.span == "table":
         return point.schedule(row.key, m)
-    return point.entry(q.base.label.name, m)
+    value = point.entry(q.base.label.name, m)
+    return abs(value) + Rational(1, 20) if q.is_positive else value
 
 
 def bits_in(expressions: list[Expr]) -> list[Symbol]:

@@ -8,7 +8,22 @@ choice of numbers.
 
 from __future__ import annotations
 
-from sympy import Derivative, Expr, Indexed, IndexedBase, Integral, Limit, Mul, Product, S, Sum, Symbol, sqrt
+from sympy import (
+    Derivative,
+    Expr,
+    Indexed,
+    IndexedBase,
+    Integral,
+    Limit,
+    Mul,
+    Pow,
+    Product,
+    S,
+    Sum,
+    Symbol,
+    expand,
+    sqrt,
+)
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.distributions import bernoulli_pmf, normal_pdf
@@ -158,6 +173,7 @@ class Chart:
     def __init__(self, expressions: list[Expr]):
         self.values: dict[Expr, Expr] = {}
         self._count = 0
+        self._powers(expressions)
         indexed = set().union(*(e.atoms(Indexed) for e in expressions)) if expressions else set()
         sigmas = {q.indices[0] for q in indexed if q.base == N.sigma}
         offsets: dict[Expr, tuple[set[int], set[int]]] = {}
@@ -218,6 +234,36 @@ class Chart:
         if base in rank:
             tops.append((base, last))
 
+    def _powers(self, expressions: list[Expr]) -> None:
+        """(1 - rate)**n and its like, for whole n >= 1, in one more number between 0 and 1 for each such n.
+
+        It stands for the lowest of the powers n + c that occur, so that 1 - (1 - rate)**(n - 1) has a sign too.
+        """
+        bound = {
+            x for e in expressions for f in e.atoms(Limit, Integral) for x in f.atoms(Symbol) - f.free_symbols
+        }
+        powers = {
+            p
+            for e in expressions
+            for p in e.atoms(Pow)
+            if p.base == 1 - N.rate and not p.exp.is_number and not p.exp.free_symbols & bound
+        }
+        terms = {p: expand(p.exp).as_coefficients_dict() for p in powers}
+        lowest: dict[Expr, Expr] = {}
+        for p, exponent in list(terms.items()):
+            counts = [c for c in exponent if c != 1]
+            if not all(c.is_Symbol and c.is_integer and c.is_positive for c in counts):
+                del terms[p]
+                continue
+            for c in counts:
+                offset = exponent[S.One] / exponent[c] if len(counts) == 1 else S.Zero
+                lowest[c] = min(lowest.get(c, S.Zero), offset)
+        kept = {c: self._fraction() for c in sorted(lowest, key=str)}
+        for p, exponent in terms.items():
+            rest = exponent[S.One] - sum(exponent[c] * lowest[c] for c in exponent if c != 1)
+            self.values[p] = (1 - N.rate) ** rest * Mul(*[kept[c] ** exponent[c] for c in exponent if c != 1])
+
     def apply(self, e: Expr) -> Expr:
         """e in the chart's symbols."""
-        return e.xreplace(self.values)
+        powers = {p: value for p, value in self.values.items() if p.is_Pow}
+        return e.xreplace(powers).xreplace(self.values)

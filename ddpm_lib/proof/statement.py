@@ -66,12 +66,15 @@ class Induction:
         ]
 
     def _names(self) -> tuple[dict, dict]:
-        """What x_t and the like are called one step earlier, and at the start."""
+        """What x_t and the like (after n steps, y) are called one step earlier, and at the start."""
         if self.var == N.t:
             first = {N.x_t: N.x_0, N.bit_t: N.bit_0} if self.start == 0 else {}
             return {N.x_t: N.x_prev, N.bit_t: N.bit_prev}, first
         if self.var == N.T:
             return {N.x_T: N.x[N.T - 1]}, {N.x_T: N.x_0} if self.start == 0 else {}
+        if self.var == N.n:
+            first = {N.y: N.y_0, N.y_bit: N.y_bit_0} if self.start == 0 else {}
+            return {N.y: N.y_prev, N.y_bit: N.y_bit_prev}, first
         return {}, {}
 
 
