@@ -29,17 +29,19 @@ from sympy import (
     zoo,
 )
 
-from ddpm_lib.proof import MIME, REASONS, ProofError, assume, define, verify, verify_induction
+from ddpm_lib.proof import MIME, REASONS, ProofError, assume, define, recheck, verify, verify_induction
 from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.codes import decode, encode
 from ddpm_lib.proof.distributions import (
     expectation,
     kl_bernoulli,
     normal_pdf,
     unknown_density,
 )
+from ddpm_lib.proof.mutants import of_expression
 from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.reduction import rename_bound
-from tests.mutants import differ, mutants
+from tests.evaluation import differ
 from tests.proof_cases import (
     BAR,
     CASES,
@@ -73,7 +75,7 @@ def status(case, rhs) -> str:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_each_identity_is_proved_and_its_mutants_refused(case):
     assert case.check(case.rhs).status == "proved"
-    kinds = mutants(case.rhs)
+    kinds = {mutant: kind for kind, mutant in of_expression(case.rhs)}
     assert len(kinds) > 1
     for mutant, what in kinds.items():
         if differ(case.rhs, mutant):
@@ -130,7 +132,7 @@ QUICK = [case for case in CASES if case.lhs is not None and not case.lhs.has(Int
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.label)
 def test_the_prover_by_itself_proves_no_wrong_mutant(case):
-    for mutant, what in mutants(case.rhs).items():
+    for what, mutant in of_expression(case.rhs):
         proved = prove(rename_bound(case.lhs), rename_bound(mutant)) is not None
         assert proved is not differ(case.rhs, mutant), what
 
@@ -259,6 +261,41 @@ def test_an_induction_on_several_values_at_once():
 def test_an_induction_on_another_index():
     kept = verify_induction("eq-kept", (1 - rate) ** n, var=n, base=1, step=lambda m: m * (1 - rate))
     assert kept.status == "proved"
+
+
+def test_an_induction_on_the_number_of_steps_carries_the_state():
+    def jump(q):
+        return Integral(normal_pdf(N.y, sqrt(1 - rate) * N.y_prev, rate) * q, (N.y_prev, -oo, oo))
+
+    after = normal_pdf(N.y, (1 - rate) ** (n / 2) * N.y_0, 1 - (1 - rate) ** n)
+    one = normal_pdf(N.y, sqrt(1 - rate) * N.y_0, rate)
+    assert verify_induction("eq-runs", after, var=n, start=1, base=one, step=jump).status == "proved"
+
+
+def test_a_record_is_checked_again_and_a_mutant_of_it_refused():
+    stepped = verify_induction("eq-again", 1 - BAR, base=0, step=lambda w: alpha[t] * w + beta[t])
+    premised = verify("eq-given", f(x_t), 2 * x_0, by="definition", given=[Eq(f(x_t), x_0 + x_0)])
+    ratio = PREV * (1 - BAR) / (BAR * (1 - PREV))
+    limited = verify("eq-where", snr[t - 1] / snr[t], ratio, by="algebra", where=[t >= 2])
+    for result, wrong in ((stepped, 1 - alpha[t]), (premised, x_0), (limited, 1 / ratio)):
+        record = json.loads(json.dumps(asdict(result.record)))
+        assert recheck(record) == "proved"
+        with pytest.raises(ProofError):
+            recheck(record, rhs=wrong)
+
+
+def test_the_code_of_a_side_keeps_what_unknown_functions_are():
+    h, r = unknown_density("h"), sympy.Function("r", real=True)
+    for e in (
+        h(x_t) * r(x_0, x_t),
+        [h(t), r(t)],
+        Eq(h(x_t), r(x_t)),
+        sympy.Matrix([[1, BAR], [0, t]]),
+        t >= 2,
+    ):
+        assert decode(encode(e)) == sympy.sympify(e)
+    with pytest.raises(ValueError, match="as encode writes it"):
+        decode("__import__('os').getcwd()")
 
 
 def test_an_induction_on_the_last_step_carries_the_last_coordinate():
