@@ -1,0 +1,27 @@
+"""refused: show that verify rejects a false claim, and with a counterexample."""
+
+from __future__ import annotations
+
+from textwrap import fill
+
+from ddpm_lib.proof.record import ProofError
+from ddpm_lib.proof.verify import verify
+
+WIDTH = 70  # what fits beside the contents on a page
+
+
+def refused(label: str, lhs, rhs, *, by: str = "algebra", relation: str = "==", **options) -> ProofError:
+    """Prints the counterexample by which ``verify`` refuses a false claim, and returns it.
+
+    The arguments are those of ``verify``. Raises AssertionError if the claim is accepted, and if it is refused for
+    anything but values that differ at an admissible point (a side that has no value refutes nothing); ValueError
+    as ``verify`` does for a claim that says nothing.
+    """
+    try:
+        accepted = verify(label, lhs, rhs, by=by, relation=relation, **options)
+    except ProofError as error:
+        if error.left is None:
+            raise AssertionError(f"{label} was refused without a counterexample: {error}") from error
+        print(fill(str(error), WIDTH), end="\n\n")
+        return error
+    raise AssertionError(f"{label} was not refused: {accepted.status}")
