@@ -3,7 +3,7 @@
     -log p(x_0) <= L_T + Σ_{t=2}^{T} L_{t-1} + L_0
 
 Terms are in nats an image, (B,), and computed in float64: 1 - ᾱ_1 and the prior term are lost in float32. They need
-of a diffusion kernel only what ``Diffusion`` lists, so they hold for the Gaussian and for the binomial one.
+of a chain only what ``kernel.Diffusion`` lists, so they hold for the Gaussian kernel and for the binomial one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +19,8 @@ from tqdm import tqdm
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
 from ddpm_lib.denoiser import OBJECTIVES, Denoiser, Prediction, target
 from ddpm_lib.gaussian import GaussianDiffusion, Normal
+from ddpm_lib.kernel import Diffusion, Law
 from ddpm_lib.schedule import Schedule, before
-
-
-class Diffusion(Protocol):
-    """What the terms need of a kernel: its laws q(x_t | x_0), q(x_{t-1} | x_t, x_0), π, and their divergence, (B,)."""
-
-    schedule: Schedule
-
-    def marginal(self, x0: Tensor, t: Tensor) -> Any: ...
-    def posterior(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Any: ...
-    def prior(self, like: Tensor) -> Any: ...
-    def kl(self, p: Any, q: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +66,7 @@ def prior_term(diffusion: Diffusion, x0: Tensor) -> Tensor:
     return diffusion.kl(diffusion.marginal(_exact(x0), last), diffusion.prior(_exact(x0)))
 
 
-def step_term(diffusion: Diffusion, x0: Tensor, x_t: Tensor, t: Tensor, p: Any) -> Tensor:
+def step_term(diffusion: Diffusion, x0: Tensor, x_t: Tensor, t: Tensor, p: Law) -> Tensor:
     """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) of each image at its x_t, (B,) float64, in nats.
 
     x0, x_t: (B, ...). t: (B,) integers in 2..T; at t = 1 the posterior is x_0 itself, without a divergence, and
@@ -122,10 +111,14 @@ def reverse_step(
     return Normal(mean, picked.view(-1, *[1] * (x_t.ndim - 1)) if picked.ndim == 1 else picked)
 
 
-def density_decoder(x0: Tensor, p: Normal) -> Tensor:
-    """L_0 = -log p(x_0 | x_1) by the density itself, (B,) float64 nats: for continuous data. It may be negative."""
-    check_same_shape("p.mean", p.mean, "x0", x0)
-    return -p.log_prob(_exact(x0)).flatten(1).sum(1)
+def density_decoder(x0: Tensor, p: Law) -> Tensor:
+    """L_0 = -log p(x_0 | x_1), (B,) float64 nats, by p's own density: for continuous data, where it may be negative.
+
+    For bits it is their probability. x0: (B, ...); p: a law of such images.
+    """
+    each = p.log_prob(_exact(x0))
+    check_same_shape("p", each, "x0", x0)
+    return -each.flatten(1).sum(1)
 
 
 def discretised_decoder(x0: Tensor, p: Normal) -> Tensor:
@@ -189,12 +182,11 @@ def _log_interval(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(around, middle, torch.log(scaled / 2) - high**2)
 
 
-def seeded_noise(seed: int = 0) -> Callable[[Tensor, int], Tensor]:
-    """Standard normal noise for ``bound_terms``: that of step t comes from (seed, t) alone, on every device."""
+def seeded_draw(seed: int = 0) -> Callable[[Law, int], Tensor]:
+    """How ``bound_terms`` draws x_t from a law: the noise of step t comes from (seed, t) alone, on every device."""
 
-    def draw(like: Tensor, t: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + t)
-        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+    def draw(law: Law, t: int) -> Tensor:
+        return law.draw(torch.Generator().manual_seed(seed * 1_000_003 + t))
 
     return draw
 
@@ -203,17 +195,17 @@ def seeded_noise(seed: int = 0) -> Callable[[Tensor, int], Tensor]:
 def bound_terms(
     x0: Tensor,
     diffusion: Diffusion,
-    reverse: Callable[[Tensor, Tensor], Any],
-    decoder: Callable[[Tensor, Any], Tensor],
-    noise: Callable[[Tensor, int], Tensor],
+    reverse: Callable[[Tensor, Tensor], Law],
+    decoder: Callable[[Tensor, Law], Tensor],
+    draw: Callable[[Law, int], Tensor],
     steps: Iterable[int] | None = None,
     progress: bool = False,
 ) -> Bound:
     """The bound of any kernel and any reverse chain, each expectation over x_t by one draw an image and step.
 
     x0: (B, ...). reverse: (x_t, t) -> p(x_{t-1} | x_t), a law of the diffusion's kind. decoder: (x_0, p(· | x_1)) ->
-    -log p(x_0 | x_1), (B,). noise: (like, t) -> what the law q(x_t | x_0) takes in its ``sample``. steps: the steps t
-    of 2..T to visit, all if None. Prior and decoder are always there. Raises ValueError for steps out of range.
+    -log p(x_0 | x_1), (B,). draw: (q(x_t | x_0), t) -> x_t, such as ``seeded_draw()``. steps: the steps t of 2..T to
+    visit, all if None. Prior and decoder are always there. Raises ValueError for steps out of range.
     """
     T, size = diffusion.schedule.T, len(x0)
     visited = torch.arange(2, T + 1) if steps is None else torch.as_tensor(list(steps), dtype=torch.int64)
@@ -223,7 +215,7 @@ def bound_terms(
     terms = []
     for i in tqdm([1, *visited.tolist()], desc="bound", unit="step", disable=not progress, leave=False):
         t = torch.full((size,), i)
-        x_t = diffusion.marginal(x0, t).sample(noise(x0, i))
+        x_t = draw(diffusion.marginal(x0, t), i)
         p = reverse(x_t, t)
         terms.append(decoder(x0, p) if i == 1 else step_term(diffusion, x0, x_t, t, p))
     values = torch.stack(terms, 1)
@@ -254,7 +246,7 @@ def variational_bound(
     def reverse(x_t: Tensor, t: Tensor) -> Normal:
         return reverse_step(diffusion, x_t, denoiser(x_t, schedule.steps[t]), t, variances)
 
-    return bound_terms(x0, diffusion, reverse, decoder, seeded_noise(seed), steps, progress)
+    return bound_terms(x0, diffusion, reverse, decoder, seeded_draw(seed), steps, progress)
 
 
 def error_ratio(objective: str, schedule: Schedule) -> Tensor:
