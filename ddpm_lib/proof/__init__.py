@@ -20,7 +20,7 @@ densities that may be any takes ``unknown_density("p")``. Where a side has no va
 """
 
 from ddpm_lib.proof.record import MIME, REASONS, ProofError, Record, Result
-from ddpm_lib.proof.refused import refused
+from ddpm_lib.proof.refused import refusal, refused
 from ddpm_lib.proof.verify import assume, define, recheck, verify, verify_induction
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "assume",
     "define",
     "recheck",
+    "refusal",
     "refused",
     "verify",
     "verify_induction",

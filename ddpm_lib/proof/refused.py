@@ -10,8 +10,8 @@ from ddpm_lib.proof.verify import verify
 WIDTH = 70  # what fits beside the contents on a page
 
 
-def refused(label: str, lhs, rhs, *, by: str = "algebra", relation: str = "==", **options) -> ProofError:
-    """Prints the counterexample by which ``verify`` refuses a false claim, and returns it.
+def refusal(label: str, lhs, rhs, *, by: str = "algebra", relation: str = "==", **options) -> ProofError:
+    """The counterexample by which ``verify`` refuses a false claim.
 
     The arguments are those of ``verify``. Raises AssertionError if the claim is accepted, and if it is refused for
     anything but values that differ at an admissible point (a side that has no value refutes nothing); ValueError
@@ -22,6 +22,10 @@ def refused(label: str, lhs, rhs, *, by: str = "algebra", relation: str = "==", 
     except ProofError as error:
         if error.left is None:
             raise AssertionError(f"{label} was refused without a counterexample: {error}") from error
-        print(fill(str(error), WIDTH), end="\n\n")
         return error
     raise AssertionError(f"{label} was not refused: {accepted.status}")
+
+
+def refused(label: str, lhs, rhs, *, by: str = "algebra", relation: str = "==", **options) -> None:
+    """Prints the counterexample to a false claim, or raises as ``refusal`` does."""
+    print(fill(str(refusal(label, lhs, rhs, by=by, relation=relation, **options)), WIDTH), end="\n\n")
