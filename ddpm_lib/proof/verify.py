@@ -52,7 +52,7 @@ def verify(
 
 
 def verify_induction(
-    label, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0, slow: str = ""
+    label, claim, *, base, step: Callable, var: Symbol = N.t, start: int = 0, of=None, slow: str = ""
 ) -> Result:
     """Proves a closed form for var = start, start + 1, ... from its first value and its recurrence.
 
@@ -61,6 +61,10 @@ def verify_induction(
     recurrence makes of it at var. There the claim at var - 1 is put in, in which x_prev stands for x_t. Both
     base == claim(start) and step(claim(var - 1)) == claim(var) go through ``verify``'s checks, and so do its
     errors; ValueError too if the step does not use what it is called with.
+
+    of: what has the closed form, as the equation's left side shows it. If it can be computed, such as a sum up
+    to var, it must have this base and this recurrence too; an unknown function, such as q(x_t, x_0), or an
+    indexed symbol of the chapter's own has them for the text's reasons.
 
         verify_induction("eq-marginal-mean", sqrt(alpha_bar[t]) * x_0,
                          base=x_0, step=lambda previous: sqrt(alpha[t]) * previous)
@@ -80,17 +84,29 @@ def verify_induction(
     statement = Induction(label, tuple(claims), tuple(bases), tuple(steps), var, start)
     _pairs(label, list(statement.lhs), claims)
     outcome = check(statement)
+    if of is not None:
+        _check_recurrence(replace(statement, rhs=tuple(left for left, _ in _pairs(label, of, claim))))
     stepped = list(statement.lhs) if several else statement.lhs[0]
     induction = {
         "var": encode(var),
         "start": start,
         "base": encode(base),
         "step": encode(steps if several else steps[0]),
+        "of": "" if of is None else encode(of),
     }
     condition = f"{claim} = {base} at {var} = {start}"
     return _report(
         label, "identity", "induction", "==", stepped, claim, outcome, [condition], (), slow, induction
     )
+
+
+def _check_recurrence(statement: Induction) -> None:
+    """Raises ProofError if a quantity that can be computed has another base or another recurrence."""
+    for part in statement.rhs:
+        own = isinstance(part, Indexed) and part.base.label.name not in N.BY_KEY
+        if own or part.has(AppliedUndef):
+            return
+    check(statement)
 
 
 def recheck(record: dict, rhs=None, lhs=None) -> str:
