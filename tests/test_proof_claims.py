@@ -5,6 +5,7 @@ import sympy
 from sympy import (
     Abs,
     Derivative,
+    Function,
     IndexedBase,
     Integral,
     Limit,
@@ -49,7 +50,8 @@ from tests.proof_cases import (
 t, s, T, k, n, x, x_0, x_t, x_prev, x_T = N.t, N.s, N.T, N.k, N.n, N.x, N.x_0, N.x_t, N.x_prev, N.x_T
 alpha, alpha_bar, beta, beta_tilde = N.alpha, N.alpha_bar, N.beta, N.beta_tilde
 snr, sigma, rate = N.snr, N.sigma, N.rate
-f, g = unknown_density("f"), unknown_density("g")
+f, g, h = unknown_density("f"), unknown_density("g"), Function("h", real=True)
+u = IndexedBase("u", real=True)
 
 
 def refused(lhs, rhs, by="algebra", **options) -> ProofError:
@@ -191,6 +193,21 @@ TRUE |= {
         ),
         normal_pdf(N.y, (1 - rate) ** ((k + n) / 2) * N.y_0, 1 - (1 - rate) ** (k + n)),
         "Chapman-Kolmogorov",
+    ),
+    "an entry with two indices": (
+        Sum(u[k, 1] * u[1, k], (k, 1, 2)),
+        u[1, 1] ** 2 + u[2, 1] * u[1, 2],
+        "summation",
+    ),
+    "sums over the same steps, term by term": (
+        Sum(sin(s * u[k]) * sin(t * u[k]) + cos(s * u[k]) * cos(t * u[k]), (k, 1, n)),
+        Sum(cos((t - s) * u[k]), (k, 1, n)),
+        "expansion",
+    ),
+    "an unknown function and a constant under a known density": (
+        expectation(N.var * (h(x_t) - x_t) ** 2 + x_0, normal_pdf(x_t, 0, 1), x_t),
+        N.var * expectation((h(x_t) - x_t) ** 2, normal_pdf(x_t, 0, 1), x_t) + x_0,
+        "linearity",
     ),
     "powers one step apart": (
         sqrt(1 - (1 - rate) ** (n - 1)) * sqrt(1 - (1 - rate) ** n),

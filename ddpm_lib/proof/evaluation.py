@@ -171,7 +171,8 @@ def _split_unknown(f: Expr, x: Symbol, bounds: tuple) -> Expr:
     total = S.Zero
     for term in Add.make_args(expand(canon(f))):
         free, bound = term.as_independent(x, as_Add=False)
-        total += free * Integral(bound, (x, *bounds))
+        done = None if bound.has(AppliedUndef) or len(bounds) != 2 else gaussian_integral(bound, x, *bounds)
+        total += free * (Integral(bound, (x, *bounds)) if done is None else done)
     return total
 
 
@@ -182,6 +183,35 @@ def gaussian_integral(f: Expr, x: Symbol, low: Expr = -oo, high: Expr = oo) -> E
     with mean b/(2a) and variance 1/(2a), whose moments are known. Over an interval it is done for constant polynomials,
     by the error function. Raises Diverges where a is not positive and the range is all of R.
     """
+    known: dict[Expr, Expr] = {}
+    value = _gaussian(_fold(f, x, known), x, low, high, {name: part for part, name in known.items()})
+    return None if value is None else value.xreplace({name: part for part, name in known.items()})
+
+
+def _fold(e: Expr, x: Symbol, known: dict[Expr, Expr]) -> Expr:
+    """e with a symbol of known sign for each part that does not hold x: what is integrated stays short."""
+    if x not in e.free_symbols:
+        factor, part = e.as_coeff_Mul()
+        if part.is_Atom:
+            return e
+        if part not in known:
+            closed = part if part.is_positive or part.is_negative else rational(canon(part))
+            if closed.is_negative:
+                return -factor * _fold(-part, x, known)
+            sign = {"positive": True} if closed.is_positive else {"real": True}
+            known[part] = Symbol(f"_known{len(known)}", **sign)
+        return factor * known[part]
+    if e.is_Atom or isinstance(e, (Integral, Sum, Product, Derivative, Limit)):
+        return e
+    if e.is_Add or e.is_Mul:
+        free, bound = e.as_independent(x, as_Add=e.is_Add)
+        args = [_fold(arg, x, known) for arg in e.func.make_args(bound)]
+        return e.func(_fold(free, x, known), *args)
+    return e.func(*[_fold(arg, x, known) for arg in e.args])
+
+
+def _gaussian(f: Expr, x: Symbol, low: Expr, high: Expr, known: dict[Expr, Expr]) -> Expr | None:
+    """The same for f with its constants folded; known: what they stand for."""
     total = S.Zero
     for term in Add.make_args(expand(canon(f), power_exp=False, log=False)):
         free, bound = term.as_independent(x, as_Add=False)
@@ -198,9 +228,10 @@ def gaussian_integral(f: Expr, x: Symbol, low: Expr = -oo, high: Expr = oo) -> E
         a, b, c = (rational(quadratic.coeff_monomial(x**m)) for m in (2, 1, 0))
         a = -a
         whole_line = (low, high) == (-oo, oo)
-        if a.is_positive is not True:
-            if whole_line and a.is_nonpositive:
-                raise Diverges(f"the integral of {term} over {x} has no finite value")
+        sign = a if a.is_positive else rational(canon(a.xreplace(known)))
+        if sign.is_positive is not True:
+            if whole_line and sign.is_nonpositive:
+                raise Diverges(f"the integral of {term.xreplace(known)} over {x} has no finite value")
             return None
         centre, spread = rational(b / (2 * a)), rational(1 / (2 * a))
         mass = free * canon(sqrt(pi / a)) * exp(rational(c + b**2 / (4 * a)))

@@ -11,7 +11,7 @@ from sympy import Expr, Indexed, Integral, Symbol, oo
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.evaluation import do_sums, gaussian_integral
-from ddpm_lib.proof.points import Point, lookup
+from ddpm_lib.proof.points import Point, lookup, named_entry
 from ddpm_lib.proof.reduction import open_notation
 
 
@@ -29,9 +29,10 @@ def outermost_only(e: Expr, point: Point) -> Expr | None:
     bound = {limit[0] for i in e.atoms(Integral) for limit in i.limits}
     values = {v: Symbol(f"_{v}", real=True) for v in bound}
     for q in e.atoms(Indexed) - bound:
-        if not q.indices[0].is_Integer:
+        m, *others = q.indices
+        if not all(index.is_Integer for index in q.indices):
             return None
-        values[q] = lookup(point, q, int(q.indices[0]))
+        values[q] = lookup(point, q, int(m), named_entry(q, others))
     labels = {q.base.label for q in e.atoms(Indexed)}
     values |= {f: point.value(f) for f in e.free_symbols - bound - labels if isinstance(f, Symbol)}
     return _close(e.xreplace(values), outermost=True)

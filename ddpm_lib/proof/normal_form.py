@@ -12,11 +12,11 @@ from __future__ import annotations
 from itertools import combinations
 
 from sympy import (
+    QQ,
     Add,
     Expr,
     Integer,
     Mul,
-    Poly,
     Pow,
     Rational,
     S,
@@ -33,6 +33,8 @@ from sympy import (
     together,
 )
 from sympy.functions.elementary.hyperbolic import HyperbolicFunction
+from sympy.polys.orderings import lex
+from sympy.polys.rings import PolyElement, PolyRing
 
 
 def rational(e: Expr) -> Expr:
@@ -185,18 +187,41 @@ class _Generators:
             self.others[e] = self._new("other")
         return self.others[e]
 
-    def reduce(self, numerator: Expr) -> Expr:
-        """The numerator with r**q replaced by its base for each root r, until no power of r reaches q."""
-        for _ in range(1 + len(self.roots)):
-            for base, (symbol, order) in list(self.roots.items()):
-                if not numerator.has(symbol):
-                    continue
-                value = self.replace(base)
-                terms = Poly(numerator, symbol).terms()
-                numerator = expand(
-                    Add(*[c * value ** (m // order) * symbol ** (m % order) for (m,), c in terms])
-                )
-        return numerator
+    def vanishes(self, numerator: Expr) -> bool:
+        """Whether the numerator is the zero polynomial once r**q is replaced by its base for each root r.
+
+        The arithmetic is that of SymPy's polynomial rings, a hundred times as fast as that of its expressions.
+        """
+        roots = [(symbol, order, self.replace(base)) for base, (symbol, order) in list(self.roots.items())]
+        symbols = numerator.free_symbols.union(*(value.free_symbols for _, _, value in roots))
+        if not symbols:
+            return expand(numerator) == 0
+        ring = PolyRing(sorted(symbols, key=str), QQ, lex)
+        try:
+            polynomial = ring.from_expr(numerator)
+            rules = [
+                (ring.symbols.index(symbol), order, ring.from_expr(value))
+                for symbol, order, value in roots
+                if symbol in symbols
+            ]
+        except ValueError:  # an integral or the like is left in it, or a root of a fraction
+            return False
+        for _ in range(1 + len(rules)):
+            for place, order, value in rules:
+                polynomial = _reduced(polynomial, place, order, value)
+        return polynomial == 0
+
+
+def _reduced(polynomial: PolyElement, place: int, order: int, value: PolyElement) -> PolyElement:
+    """The polynomial with r**order = value, for the generator r at this place: no power of r reaches the order."""
+    ring = polynomial.ring
+    shares: dict[int, PolyElement] = {}
+    for monomial, coefficient in polynomial.terms():
+        times, power = divmod(monomial[place], order)
+        rest = (*monomial[:place], power, *monomial[place + 1 :])
+        share = shares.setdefault(times, ring.zero)
+        shares[times] = share + ring.term_new(rest, coefficient)
+    return sum((share * value**times for times, share in shares.items()), ring.zero)
 
 
 def _multiple(e: Expr, known: Expr) -> Integer | None:
@@ -229,4 +254,4 @@ def is_zero(e: Expr) -> bool:
     generators = _Generators()
     generators.scan(e)
     numerator, _ = fraction(together(generators.replace(e)))
-    return generators.reduce(expand(numerator)) == 0
+    return generators.vanishes(numerator)

@@ -33,7 +33,7 @@ from sympy.logic.boolalg import Boolean
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.distributions import bernoulli_pmf, normal_pdf
 from ddpm_lib.proof.nested import is_nested, outermost_only
-from ddpm_lib.proof.points import Point, lookup
+from ddpm_lib.proof.points import Point, lookup, named_entry
 from ddpm_lib.proof.quadrature import Undefined, over_the_line
 
 DIGITS = 60
@@ -80,7 +80,7 @@ def _symbol(e: Symbol | Indexed, point: Point, env: dict) -> mpf:
     if isinstance(entry, Symbol):
         return _number(point.value(entry))
     try:
-        return _number(lookup(point, e, entry[1]))
+        return _number(lookup(point, e, entry[1], entry[0]))
     except (IndexError, ZeroDivisionError) as error:
         raise Undefined(f"{e}: {error}") from None
 
@@ -88,7 +88,8 @@ def _symbol(e: Symbol | Indexed, point: Point, env: dict) -> mpf:
 def _entry(e: Indexed, point: Point, env: dict) -> tuple[str, int] | Symbol:
     """What an indexed symbol is at this point: (name, step), or the symbol that has its own name, as x_0
     for x[0]."""
-    key, m = e.base.label.name, _index(_walk(e.indices[0], point, env))
+    m, *others = (_index(_walk(index, point, env)) for index in e.indices)
+    key = named_entry(e, others)
     named = point.named(key, m) if e.base in (N.x, N.bit) else None
     return (key, m) if named is None else named
 

@@ -176,12 +176,17 @@ def _check_step(m: int) -> None:
         raise IndexError(f"there is no step {m}" if m < 0 else "a step that far cannot be computed")
 
 
-def lookup(point: Point, q: Indexed, m: int) -> Expr:
-    """The value of an indexed symbol at the index m."""
+def named_entry(q: Indexed, others: list[int]) -> str:
+    """The name of an indexed symbol, with all of its indices but the first."""
+    return ",".join([q.base.label.name, *map(str, others)])
+
+
+def lookup(point: Point, q: Indexed, m: int, key: str = "") -> Expr:
+    """The value of an indexed symbol at the index m; its name with further indices, if it has any, is the key."""
     row = N.BY_KEY.get(q.base.label.name)
     if row is not None and row.span == "table":
         return point.schedule(row.key, m)
-    value = point.entry(q.base.label.name, m)
+    value = point.entry(key or q.base.label.name, m)
     return abs(value) + Rational(1, 20) if q.is_positive else value
 
 
@@ -200,17 +205,17 @@ def describe(point: Point, expressions: list[Expr]) -> dict[str, str]:
     values = {f: point.value(f) for f in symbols}
     shown = {f.name: short(v) for f, v in values.items() if f.is_integer}
     for q in indexed:
-        index = q.indices[0].subs(values)
-        if index.is_Integer:
-            shown[str(q)] = _entry(point, q, int(index))
-        else:  # the index runs: show the table from its first step
+        index, *others = (m.subs(values) for m in q.indices)
+        if index.is_Integer and all(m.is_Integer for m in others):
+            shown[str(q)] = _entry(point, q, int(index), named_entry(q, others) if others else "")
+        elif not others:  # the index runs: show the table from its first step
             last = point.T if N.T in free else point.t
             shown |= {f"{q.base}[{m}]": _entry(point, q, m) for m in range(1, last + 1)}
     return shown | {f.name: short(v) for f, v in values.items() if not f.is_integer}
 
 
-def _entry(point: Point, q: Indexed, m: int) -> str:
-    return "undefined" if m < 0 else short(lookup(point, q, m))
+def _entry(point: Point, q: Indexed, m: int, key: str = "") -> str:
+    return "undefined" if m < 0 else short(lookup(point, q, m, key))
 
 
 def short(value: Expr) -> str:

@@ -67,6 +67,11 @@ def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:
             return "difference reduces to 0"
     except NotProved:
         pass
+    try:
+        if relation == "==" and _each_term_vanishes(left - right):
+            return "difference reduces to 0 term by term"
+    except NotProved:
+        pass
     if relation == "==":
         for step in _upper_limits(left, right):
             if _by_induction(left, right, *step):
@@ -138,8 +143,24 @@ def _why_ordered(larger: Expr, smaller: Expr) -> str | None:
 
 def _why_each_term(e: Expr) -> str | None:
     """The reason why e >= 0 if it is one sum over the same steps, term by term, and a rest."""
+    parts = _term_by_term(e)
+    reasons = [_why_nonnegative(_in_chart([standard_form(part)])[0]) for part in parts]
+    return f"each term: {reasons[0]}" if parts and all(reasons) else None
+
+
+def _each_term_vanishes(e: Expr) -> bool:
+    """Whether e is sums over the same steps whose terms cancel, and a rest that is 0."""
+    parts = _term_by_term(e)
+    return bool(parts) and all(_equal(standard_form(part), S.Zero) for part in parts)
+
+
+def _term_by_term(e: Expr) -> list[Expr]:
+    """The common term of the sums in e, as an expression in one step of its own, and what stands beside them.
+
+    Empty where e has no sum, or sums over different steps.
+    """
     rest, bodies = S.Zero, {}
-    for term in Add.make_args(e):
+    for term in Add.make_args(expand_mul(e, deep=False)):
         sums = [part for part in Mul.make_args(term) if isinstance(part, Sum) and len(part.limits) == 1]
         if len(sums) != 1 or (term / sums[0]).has(Sum):
             rest += term
@@ -149,9 +170,8 @@ def _why_each_term(e: Expr) -> str | None:
         key = (low, high, step)
         bodies[key] = bodies.get(key, S.Zero) + term / sums[0] * sums[0].function.xreplace({k: step})
     if len(bodies) != 1 or not all((low - 1).is_nonnegative for low, _, _ in bodies):
-        return None
-    reasons = [_why_nonnegative(_in_chart([standard_form(part)])[0]) for part in (*bodies.values(), rest)]
-    return f"each term: {reasons[0]}" if all(reasons) else None
+        return []
+    return [*bodies.values(), rest]
 
 
 def _why_nonnegative(e: Expr) -> str | None:

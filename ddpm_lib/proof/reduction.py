@@ -140,7 +140,7 @@ def in_alphas(e: Expr) -> Expr:
     ab = N.alpha_bar
 
     def rewrite(q: Indexed) -> Expr:
-        (m,) = q.indices
+        m = q.indices[0]
         if q.base == N.beta:
             return 1 - N.alpha[m] if m != 0 else S.Zero
         if q.base == N.beta_tilde:
