@@ -96,7 +96,7 @@ class BinomialDiffusion:
         return Bernoulli(*_by_bit(x_t, stay / (stay + flip), flip / (stay + flip)))
 
     def prior(self, like: Tensor) -> Bernoulli:
-        """π = B(1/2), a fair coin for each pixel, Eq. (eq-step-keeps-coin), for images shaped as like."""
+        """π = B(1/2), a fair coin for each pixel, Eq. (eq-coin-target), for images shaped as like."""
         return Bernoulli(torch.full_like(like, 0.5))
 
     @staticmethod

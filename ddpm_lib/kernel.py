@@ -58,7 +58,7 @@ class Diffusion(Protocol[L]):
 
 @torch.no_grad()
 def trajectory(diffusion: Diffusion, x0: Tensor, generators: Generators = None) -> Iterator[Tensor]:
-    """One walk x_0, x_1, ..., x_T of the forward chain, Eq. (eq-forward-joint): T + 1 states, x0's shape (B, ...)."""
+    """One walk x_0, x_1, ..., x_T of the forward chain, step by step: T + 1 states, each (B, ...) as x0."""
     x = x0
     yield x
     for t in range(1, diffusion.schedule.T + 1):
