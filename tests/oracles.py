@@ -5,11 +5,19 @@ from itertools import product
 import torch
 
 from ddpm_lib.bound import reverse_variances
+from ddpm_lib.denoiser import Prediction
 from ddpm_lib.oracle import EmpiricalOracle, GaussianOracle, MixtureOracle
-from ddpm_lib.schedule import before, linear
+from ddpm_lib.schedule import before, cosine, linear
 
 F64 = torch.float64
 SCHEDULE = linear()
+
+# Short chains, over which a joint law is small enough to be written out.
+SHORT = {
+    "linear": linear(8, 0.02, 0.6),
+    "cosine": cosine(7),
+    "respaced": linear().respace([3, 40, 200, 500, 900]),
+}
 
 
 def randn(*shape, seed=0):
@@ -49,11 +57,29 @@ def signs(d):
     return torch.tensor(list(product((-1.0, 1.0), repeat=d)), dtype=F64)
 
 
+def table(schedule, *shape, seed=0):
+    """Reverse variances at random, (T+1, *shape), of the size of β_t."""
+    return schedule.beta.view(-1, *[1] * len(shape)) * (0.3 + randn(schedule.T + 1, *shape, seed=seed) ** 2)
+
+
 def affine(denoiser, t, d):
     """The matrix (d, d) and the vector (d,) by which a denoiser that is affine in x_t makes x̂_0 at step t."""
     points = torch.cat([torch.zeros(1, d, dtype=F64), torch.eye(d, dtype=F64)])
     x0 = denoiser(points, torch.full((d + 1,), t)).x0
     return (x0[1:] - x0[0]).mT, x0[0]
+
+
+class Affine:
+    """A denoiser that is affine in x_t, and that knows nothing: a matrix and a vector at random for each step."""
+
+    def __init__(self, schedule, d, seed=0):
+        n = int(schedule.steps[-1]) + 1
+        self.schedule = schedule
+        self.gain, self.shift = 0.3 * randn(n, d, d, seed=seed), 0.3 * randn(n, d, seed=seed + 1)
+
+    def __call__(self, x_t, t):
+        x0 = torch.einsum("bij,bj->bi", self.gain[t], x_t) + self.shift[t]
+        return Prediction(x0, x0, x0)  # the bound looks at x0 alone
 
 
 def log_normal(x, mean, cov):
