@@ -5,10 +5,13 @@ import sympy
 from sympy import (
     Abs,
     Derivative,
+    E,
     Function,
     IndexedBase,
     Integral,
     Limit,
+    MatMul,
+    Matrix,
     Max,
     Piecewise,
     Product,
@@ -16,6 +19,7 @@ from sympy import (
     Sum,
     Symbol,
     cos,
+    diag,
     exp,
     log,
     oo,
@@ -26,6 +30,7 @@ from sympy import (
 
 from ddpm_lib.proof import ProofError, verify
 from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.codes import decode
 from ddpm_lib.proof.distributions import (
     bernoulli_pmf,
     expectation,
@@ -209,6 +214,16 @@ TRUE |= {
         N.var * expectation((h(x_t) - x_t) ** 2, normal_pdf(x_t, 0, 1), x_t) + x_0,
         "linearity",
     ),
+    "an absolute value of a power": (
+        Sum(Abs((1 - rate) ** n * (N.y_bit - Rational(1, 2))), (N.y_bit, 0, 1)),
+        (1 - rate) ** n,
+        "enumeration",
+    ),
+    "a square of a root under a density": (
+        expectation((sqrt(beta[t]) * x_t) ** 2, normal_pdf(x_t, 0, 1), x_t),
+        beta[t],
+        "integration",
+    ),
     "powers one step apart": (
         sqrt(1 - (1 - rate) ** (n - 1)) * sqrt(1 - (1 - rate) ** n),
         sqrt((1 - (1 - rate) ** (n - 1)) * (1 - (1 - rate) * (1 - rate) ** (n - 1))),
@@ -221,6 +236,25 @@ TRUE |= {
 def test_a_true_claim_is_proved(name):
     lhs, rhs, by = TRUE[name]
     assert verify("eq-true", lhs, rhs, by=by).status == "proved"
+
+
+def test_products_of_matrices_are_multiplied_out_but_kept_as_stated():
+    jump = Matrix([[1 - rate / 2, rate / 2], [rate / 2, 1 - rate / 2]])
+    turn = Matrix([[1, 1], [1, -1]])
+    result = verify("eq-axes", jump, MatMul(Rational(1, 2), turn, diag(1, 1 - rate), turn), by="algebra")
+    assert result.status == "proved"
+    assert decode(result.rhs_code) == MatMul(Rational(1, 2), turn, diag(1, 1 - rate), turn)
+    with pytest.raises(ProofError, match="part 1 of 4"):
+        verify("eq-axes", jump, MatMul(Rational(1, 2), turn, diag(1, 1 + rate), turn), by="algebra")
+    with pytest.raises(ValueError, match="says nothing"):
+        verify("eq-axes", MatMul(jump, jump), MatMul(jump, jump), by="algebra")
+
+
+@pytest.mark.parametrize(
+    ("bound", "relation"), [(Rational(1, 10), ">="), (3, "<="), (1 / (2 * pi * E), ">="), (9, "<=")]
+)
+def test_a_false_inequality_is_found_near_the_ends_of_the_range(bound, relation):
+    refused(N.var, sympy.sympify(bound), relation=relation)
 
 
 def test_an_inequality_between_sums_with_positive_terms_is_proved():

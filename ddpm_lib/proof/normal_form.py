@@ -13,6 +13,7 @@ from itertools import combinations
 
 from sympy import (
     QQ,
+    Abs,
     Add,
     Expr,
     Integer,
@@ -106,6 +107,8 @@ def canon(e: Expr) -> Expr:
         return canon(e.rewrite(exp))
     if isinstance(e, log):
         return _log(e.args[0])
+    if isinstance(e, Abs):  # opens itself where the sign is known
+        return Abs(rational(canon(e.args[0])))
     if e.is_Pow and not e.exp.is_Integer:
         return _power(e.base, canon(e.exp))
     e = e.func(*[canon(arg) if isinstance(arg, Expr) else arg for arg in e.args])

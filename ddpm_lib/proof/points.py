@@ -47,14 +47,18 @@ class Point:
     What the table ties together is tied here too: x_{t-1} is x_0 at t = 1, x_t is x_T at t = T, and so on.
     """
 
-    def __init__(self, seed: int, number: int, patterns=None, steps: tuple | None = None, fixed=None):
+    def __init__(
+        self, seed: int, number: int, patterns=None, steps: tuple | None = None, fixed=None, far: bool = False
+    ):
         self.seed, self.number, self.patterns, self.fixed = seed, number, patterns or {}, fixed or {}
+        self.far = far  # whether plain symbols are near the ends of their ranges
         self.s, self.t, self.T = self.steps = steps or INNER[number % len(INNER)]
 
     def _key(self) -> tuple:
         return (
             self.seed,
             self.number,
+            self.far,
             self.steps,
             frozenset(self.patterns.items()),
             frozenset(self.fixed.items()),
@@ -68,7 +72,7 @@ class Point:
 
     def fixing(self, values: dict) -> Point:
         """This point with other values for some symbols, or for (key, step) entries of the tables."""
-        return Point(self.seed, self.number, self.patterns, self.steps, {**self.fixed, **values})
+        return Point(self.seed, self.number, self.patterns, self.steps, {**self.fixed, **values}, self.far)
 
     def draw(self, name: str, low: int, high: int) -> int:
         """A whole number in low..high."""
@@ -132,15 +136,21 @@ class Point:
         if span == "bit":
             return S(self.draw(name, 0, 1))
         if span == "(0,1)":
+            near_end = Rational(self.draw(name, 2, 20), 1000)
+            if self.far:
+                return near_end if self.lower(name) else 1 - near_end
             return Rational(self.draw(name, *((4, 48) if self.lower(name) else (52, 96))), 100)
         if symbol.is_integer:
             low = 1 if symbol.is_positive else 0 if symbol.is_nonnegative else -6
             return S(self.draw(name, low, 9))
+        if symbol.is_nonnegative and self.far:
+            return Rational(self.draw(name, *((5, 50) if self.lower(name) else (10_000, 90_000))), 1000)
         if symbol.is_nonnegative:
             return Rational(self.draw(name, *((15, 95) if self.lower(name) else (105, 280))), 100)
         if symbol.is_real:
             negative = symbol.is_negative or symbol.is_nonpositive or self.lower(name)
-            return Rational((-1 if negative else 1) * self.draw(name, 11, 249), 100)
+            size = self.draw(name, 300, 900) if self.far else self.draw(name, 11, 249)
+            return Rational(-size if negative else size, 100)
         raise ValueError(
             f"{name}: expected a symbol with an assumption (real, positive, integer, ...), got none"
         )

@@ -9,6 +9,7 @@ choice of numbers.
 from __future__ import annotations
 
 from sympy import (
+    Abs,
     Derivative,
     Expr,
     Indexed,
@@ -42,8 +43,12 @@ RUNNING = (N.t, N.s, N.T)
 
 
 def open_notation(e: Expr) -> Expr:
-    """e with densities written out, and the trajectory's entries by their names."""
-    return by_name(e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit()))
+    """e with densities written out, and the trajectory's entries by their names.
+
+    |f - 1| is 1 - f for a number between 0 and 1, which SymPy cannot know.
+    """
+    e = by_name(e.replace(lambda f: isinstance(f, (normal_pdf, bernoulli_pmf)), lambda f: f.doit()))
+    return e.xreplace({Abs(row.object - 1): 1 - row.object for row in N.TABLE if row.span == "(0,1)"})
 
 
 def by_name(e: Expr) -> Expr:

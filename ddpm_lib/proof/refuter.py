@@ -8,7 +8,7 @@ from itertools import product
 
 import mpmath
 from mpmath import mp, mpf
-from sympy import Expr, S, Symbol
+from sympy import Expr, Integral, S, Symbol
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.numeric import DIGITS, Undefined, evaluate
@@ -16,6 +16,7 @@ from ddpm_lib.proof.points import EDGES, INNER, Point, bits_in, describe, halves
 from ddpm_lib.proof.record import ProofError
 
 PRECISE = 120  # digits of the second look at two values that differ by less than they should
+FAR = 6  # from this of the points on, a claim without integrals is tried near the ends of its symbols' ranges
 FEWEST = 4  # random points that a condition must leave
 
 
@@ -72,9 +73,12 @@ def confirm(claim: Claim) -> None:
 def _inner_points(claim: Claim) -> list[Point]:
     sides = [side for pair in claim.pairs for side in pair]
     seed, patterns = seed_of(claim.label), halves(sides)
+    closed = not any(
+        side.has(Integral) for side in sides
+    )  # far out, an integral's narrow peak could be missed
     inner = []
     for number in range(100 * len(INNER)):
-        point = Point(seed, number, patterns)
+        point = Point(seed, number, patterns, far=closed and number % len(INNER) >= FAR)
         if _admits(claim.where, point):
             inner.append(point)
         if len(inner) == len(INNER):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Expr, MatrixBase, Symbol, sympify
+from sympy import Expr, MatrixBase, MatrixExpr, Symbol, sympify
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.codes import decode
@@ -84,7 +84,9 @@ def previous(count: int) -> list[Symbol]:
 
 
 def parts(side) -> list[Expr]:
-    """A side as the list of its parts: one for an expression, each entry of a sequence or a matrix."""
+    """A side as the list of its parts: one for an expression, each entry of a sequence, a matrix or a product of some."""
+    if isinstance(side, MatrixExpr):
+        side = side.doit().as_explicit()
     several = isinstance(side, (list, tuple, MatrixBase))
     return [sympify(part) for part in side] if several else [sympify(side)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from sympy import Eq, Expr, Float, Indexed, IndexedBase, MatrixBase, Symbol, nan, sympify, zoo
+from sympy import Eq, Expr, Float, Indexed, IndexedBase, MatrixBase, MatrixExpr, Symbol, nan, sympify, zoo
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import Boolean
 
@@ -26,7 +26,8 @@ def verify(
     """Checks the identity lhs == rhs for every admissible value of its symbols, or raises ProofError.
 
     label: the equation's label, such as eq-marginal. lhs, rhs: SymPy expressions in the symbols of
-    ``notation``, or two sequences of them of one length. by: the step's reason, one of ``REASONS``.
+    ``notation``, or two sequences of them of one length, or matrices (MatMul and the like stay as they are displayed
+    and are multiplied out for the check). by: the step's reason, one of ``REASONS``.
     relation: "==", "<=" or ">=". where: conditions on plain symbols, such as [t >= 2], if the claim holds
     only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), r(x_t, x_prev))].
     slow: why the check takes more than two seconds, if it does.
@@ -43,7 +44,8 @@ def verify(
         raise ValueError(f"relation: expected '==', '<=' or '>=', got {relation!r}")
     conditions, given = _conditions(where), _premises(given)
     pairs = _pairs(label, lhs, rhs)
-    if all(left == right for left, right in pairs):
+    unopened = any(isinstance(side, MatrixExpr) for side in (lhs, rhs)) and lhs != rhs
+    if all(left == right for left, right in pairs) and not unopened:
         raise ValueError(f"{label} says nothing: both sides are {sympify(lhs)}")
     left, right = zip(*pairs, strict=True)
     outcome = check(Statement(label, by, left, right, relation, conditions, given))
@@ -218,7 +220,7 @@ def _report(label, kind, by, relation, lhs, rhs, outcome, conditions, given, slo
 
 def _pairs(label: str, lhs, rhs) -> list[tuple[Expr, Expr]]:
     """Both sides as lists of expressions, checked for what can never be true or false."""
-    shapes = [side.shape if isinstance(side, MatrixBase) else None for side in (lhs, rhs)]
+    shapes = [side.shape if isinstance(side, (MatrixBase, MatrixExpr)) else None for side in (lhs, rhs)]
     left, right = parts(lhs), parts(rhs)
     if len(left) != len(right) or not left or shapes[0] != shapes[1]:
         raise ValueError(
