@@ -1,0 +1,188 @@
+"""Whether two expressions are one statement: the same structure, however it is written down.
+
+Two sides are the same if they differ only in what a reader does not count as a difference: the order of terms and
+factors, the names of bound variables, where a number stands (2(a + b) or 2a + 2b, a - b or -(b - a)), x[t] or x_t.
+Nothing is expanded, simplified or rewritten by the schedule's relations: that alpha[t] is 1 - beta[t] is a claim.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sympy import (
+    Add,
+    Derivative,
+    Expr,
+    IndexedBase,
+    Integral,
+    Limit,
+    MatrixBase,
+    Max,
+    Min,
+    Mul,
+    Pow,
+    Product,
+    Rational,
+    S,
+    Sum,
+    Symbol,
+    Tuple,
+)
+
+from ddpm_lib.proof.codes import decode
+from ddpm_lib.proof.latex import Reading, sides_code
+from ddpm_lib.proof.reduction import NAMED
+
+BOUND = {Sum: {"integer": True}, Product: {"integer": True}, Integral: {"real": True}, Limit: {"real": True}}
+
+
+def same(a: Expr, b: Expr) -> bool:
+    """Whether a and b, expressions or matrices of them, are one statement."""
+    if isinstance(a, MatrixBase) or isinstance(b, MatrixBase):
+        return getattr(a, "shape", 0) == getattr(b, "shape", 0) and all(map(same, a, b))
+    return a == b or form(a) == form(b)
+
+
+def form(e: Expr) -> tuple:
+    """A hashable form (number, factors) of e, equal for expressions that are only written differently."""
+    return _form(e.xreplace(NAMED), 0)
+
+
+def _form(e: Expr, depth: int) -> tuple:
+    """The same inside of depth sums, products, integrals or limits."""
+    if isinstance(e, Rational):
+        return e, ()
+    if isinstance(e, Mul):
+        return _product([_form(arg, depth) for arg in e.args])
+    if isinstance(e, Pow):
+        return _power(_form(e.base, depth), e.exp, depth)
+    if isinstance(e, Add):
+        return _sum([_form(arg, depth) for arg in e.args])
+    if isinstance(e, (Sum, Product, Integral, Limit)):
+        return S.One, _once(_bound(e, depth))
+    if e.is_Atom or not e.args:
+        return S.One, _once(e)
+    if isinstance(e, Derivative):
+        return S.One, _once((e.func, _form(e.expr, depth), e.variable_count))
+    args = [
+        _form(arg, depth) if isinstance(arg, Expr) and not isinstance(arg, IndexedBase) else arg
+        for arg in e.args
+    ]
+    return S.One, _once((e.func, frozenset(args) if isinstance(e, (Min, Max)) else tuple(args)))
+
+
+def _once(thing) -> tuple:
+    return ((thing, S.One),)
+
+
+def _merged(factors) -> tuple:
+    """Factors as ((base, exponent), ...), each base with a numeric exponent once, in an order of their own."""
+    numeric, others = Counter(), Counter()
+    for base, exponent in factors:
+        if isinstance(exponent, Rational):
+            numeric[base] += exponent
+        else:
+            others[base, exponent] += 1
+    found = [(base, exponent) for base, exponent in numeric.items() if exponent != 0]
+    found += [(base, (exponent, n)) for (base, exponent), n in others.items()]
+    return tuple(sorted(found, key=repr))
+
+
+def _product(forms: list[tuple]) -> tuple:
+    number = S.One
+    for coefficient, _ in forms:
+        number *= coefficient
+    return number, _merged([factor for _, rest in forms for factor in rest])
+
+
+def _power(base: tuple, exponent: Expr, depth: int) -> tuple:
+    number, rest = base
+    if isinstance(exponent, Rational):
+        if exponent.is_Integer:
+            return number**exponent, _scaled(rest, exponent)
+        root = abs(number) ** exponent  # such as 2**(1/2), whose rational part goes to the number
+        outer, inner = root.as_coeff_Mul()
+        whole = rest if number > 0 else _once(("negative", rest))
+        radical = _once(inner) if inner != 1 else ()
+        return outer, _merged([*radical, *_scaled(whole, exponent)])
+    return S.One, _merged([((number, rest), _form(exponent, depth))])
+
+
+def _scaled(rest: tuple, exponent: Rational) -> tuple:
+    if not rest:
+        return ()
+    if len(rest) == 1 and isinstance(rest[0][1], Rational):
+        base, inner = rest[0]
+        if exponent.is_Integer or inner == 1:
+            return ((base, inner * exponent),)
+    if exponent.is_Integer and all(isinstance(inner, Rational) for _, inner in rest):
+        return tuple((base, inner * exponent) for base, inner in rest)
+    return ((rest, exponent),) if exponent != 1 else rest
+
+
+def _sum(forms: list[tuple]) -> tuple:
+    terms: Counter = Counter()
+    for number, rest in forms:
+        terms[rest] += number
+    found = sorted(((rest, n) for rest, n in terms.items() if n != 0), key=lambda term: repr(term[0]))
+    if not found:
+        return S.Zero, ()
+    if len(found) == 1:
+        return found[0][1], found[0][0]
+    content = Add(*[abs(number) for _, number in found])
+    if found[0][1] < 0:
+        content = -content
+    return content, _once(("sum", tuple((rest, number / content) for rest, number in found)))
+
+
+def _bound(e, depth: int) -> tuple:
+    """A sum, product, integral or limit, with its variables named by how deep they are bound.
+
+    An indexed variable, such as x[3] or beta[t], keeps its name: what else moves with it shows only in its index.
+    """
+    limits = [e.args[1:]] if isinstance(e, Limit) else e.limits
+    own, ends = {}, []
+    for x, *bounds in reversed(limits):  # from the outside in
+        bounds = tuple(_form(b.xreplace(own), depth) if isinstance(b, Expr) else b for b in bounds)
+        if isinstance(x, Symbol):
+            own[x] = Symbol(f"_{depth}", **BOUND[type(e)])
+        ends.append((own.get(x, x), *bounds))
+        depth += 1
+    return type(e), _form(e.args[0].xreplace(own), depth), tuple(ends)
+
+
+def difference(reading: Reading, record: dict) -> str:
+    """How a display differs from what was verified, as one line to read; "" if it is the same statement."""
+    if reading.relation != record["relation"]:
+        return f"displayed with {reading.relation}, verified with {record['relation']}"
+    displayed = list(zip(_listed(reading.lhs), _listed(reading.rhs), strict=True))
+    verified = list(zip(*_sides(record), strict=True))
+    if len(displayed) != len(verified):
+        return f"{len(displayed)} equations displayed, {len(verified)} verified"
+    chain = [(displayed[0][0], right) for _, right in displayed]
+    for pairs in (displayed, chain):
+        found = [
+            f"{side} displayed as {shown}, verified as {held}"
+            for pair, known in zip(pairs, verified, strict=True)
+            for side, shown, held in zip(("left side", "right side"), pair, known, strict=True)
+            if held is not None and not same(shown, held)
+        ]
+        if not found:
+            return ""
+    return "; ".join(found)
+
+
+def is_same(reading: Reading, record: dict) -> bool:
+    """Whether a display is the statement that was verified: each side the same, and so the relation."""
+    return not difference(reading, record)
+
+
+def _sides(record: dict) -> tuple[list, list]:
+    """What was verified, as lists; None for a left side that is only text."""
+    left, right = sides_code(record)
+    right = _listed(decode(right))
+    return _listed(decode(left)) if left else [None] * len(right), right
+
+
+def _listed(side) -> list:
+    return list(side) if isinstance(side, (list, tuple, Tuple)) else [side]
