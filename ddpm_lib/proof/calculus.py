@@ -1,9 +1,6 @@
-"""The value of a display's syntax tree, but for its letters: algebra, functions, sums, integrals, limits, derivatives."""
+"""The value of a display's syntax tree, but for its letters: algebra, functions, and what binds a variable."""
 
 from __future__ import annotations
-
-import functools
-import operator
 
 from sympy import (
     Abs,
@@ -13,7 +10,11 @@ from sympy import (
     ImmutableMatrix,
     Integral,
     Limit,
+    MatAdd,
+    MatMul,
+    MatPow,
     MatrixBase,
+    MatrixExpr,
     Max,
     Min,
     Mul,
@@ -69,7 +70,7 @@ class Calculus:
                 sign = _sign(part)
             else:
                 terms.append(sign * self.product(part))
-        return _joined(Add, operator.add, terms)
+        return _joined(Add, MatAdd, terms)
 
     def product(self, node) -> Expr:
         if kind(node) == "items":
@@ -90,7 +91,7 @@ class Calculus:
                 continue
             value, rest = self.factor(rest)
             values.append(value)
-        return _joined(Mul, operator.mul, values)
+        return _joined(Mul, MatMul, values)
 
     def factor(self, nodes: list) -> tuple[Expr, list]:
         """The value of a product's first factor, and the nodes after it."""
@@ -140,8 +141,8 @@ class Calculus:
     def power(self, value: Expr, scripts: Scripts) -> Expr:
         value = factorial(value) if scripts.factorial else value
         above = self.exponent(scripts)
-        if isinstance(value, MatrixBase) and above is not None and not above.is_Integer:
-            raise ValueError(f"latex: no reading of the power of a matrix in {text(scripts.node)!r}")
+        if isinstance(value, MatrixBase):
+            return value if above is None else MatPow(value, above)
         return value if above is None else value**above
 
     def exponent(self, scripts: Scripts) -> Expr | None:
@@ -265,11 +266,10 @@ def _running(big) -> str:
     return text(lower.children[0]) if lower is not None else ""
 
 
-def _joined(kind_of, join, values: list) -> Expr:
-    """The sum or the product of values: SymPy's own, or that of matrices."""
-    return (
-        functools.reduce(join, values) if any(isinstance(v, MatrixBase) for v in values) else kind_of(*values)
-    )
+def _joined(kind_of, kind_of_matrices, values: list) -> Expr:
+    """The sum or the product of values; one of matrices is left as it is displayed."""
+    matrices = any(isinstance(value, (MatrixBase, MatrixExpr)) for value in values)
+    return (kind_of_matrices if matrices and len(values) > 1 else kind_of)(*values)
 
 
 def _sign(token) -> Expr:

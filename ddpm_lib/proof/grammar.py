@@ -20,7 +20,7 @@ big: BIG script* SPACE? SIGN? product
 ?factor: scripted | integral
 integral: _INT script* SPACE? sum _DIFF scripted
 scripted: atom script*
-script: UNDER _inner | CARET _inner | PRIME | BANG
+script: UNDER _inner | CARET _inner | CARET STAR | CARET _LBRACE STAR _RBRACE | PRIME | BANG
 _inner: only | SIGN | _LBRACE (_list | equation | approach | SIGN) _RBRACE
 equation: sum _EQ sum
 approach: sum _TO sum
@@ -45,7 +45,7 @@ _list: _element (separator _element)*
 _element: sum | DOTS
 separator: COMMA | SEMI | MID | PAR
 
-%declare SIGN SPACE CDOT BIG UNDER CARET PRIME BANG COMMA SEMI MID PAR DOTS NUMBER NAME FUNC ACCENT OPEN CLOSE
+%declare STAR SIGN SPACE CDOT BIG UNDER CARET PRIME BANG COMMA SEMI MID PAR DOTS NUMBER NAME FUNC ACCENT OPEN CLOSE
 %declare _SLASH _INT _DIFF _LBRACE _RBRACE _EQ _TO _FRAC _SQRT _BINOM _LABS _RABS _LNORM _RNORM
 %declare _BEGIN _CELL _LINE _END
 """

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from sympy import Expr, Function, MatrixBase, S, Symbol, erf, factorial, gamma, oo, pi
@@ -29,9 +30,9 @@ from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.calculus import Calculus
 from ddpm_lib.proof.codes import decode, encode
 from ddpm_lib.proof.distributions import bernoulli_pmf, expectation, kl_bernoulli, kl_integral, normal_pdf
+from ddpm_lib.proof.grammar import tree
 from ddpm_lib.proof.nodes import Name, Scripts, elements, factors, kind, text
 from ddpm_lib.proof.reduction import NAMED
-from ddpm_lib.proof.grammar import tree
 from ddpm_lib.proof.tokens import equations
 from ddpm_lib.proof.vocabulary import Vocabulary
 
@@ -59,8 +60,7 @@ def read(latex: str, record: dict) -> Reading:
     reader = _Reader(_vocabulary(*(code for code in sides_code(record) if code)))
     pairs, relations = [], []
     for sides, between in equations(latex):
-        values = [reader.sum(tree(side)) for side in sides]
-        pairs += zip(values, values[1:], strict=False)
+        pairs += pairwise(reader.sum(tree(side)) for side in sides)
         relations += between
     if len(set(relations)) > 1:
         raise ValueError(f"latex: expected one kind of relation in a display, got {' and '.join(relations)}")
@@ -197,7 +197,7 @@ class _Reader(Calculus):
         parts, separators = elements(group)
         states = [NAMED.get(state, state) for state in map(self.sum, (p for p in parts if kind(p) != "DOTS"))]
         steps = [q.indices[0] for q in states if getattr(q, "base", None) in (N.x, N.bit)]
-        in_a_row = all(b - a == 1 for a, b in zip(steps[:-1], steps[1:-1], strict=False))
+        in_a_row = all(b - a == 1 for a, b in pairwise(steps[:-1]))
         if (
             [kind(p) for p in parts[-2:]] != ["DOTS", "sum"]
             or set(separators) != {","}

@@ -48,10 +48,12 @@ class Scripts:
         self.node, self.atom = node, node.children[0]
         self.sub: list | None = None
         self.sup: list | None = None
-        self.primes, self.factorial = 0, False
+        self.primes, self.factorial, self.star = 0, False, False
         for head, *inner in (script.children for script in node.children[1:]):
             if head.type == "PRIME":
                 self.primes += 1
+            elif head.type == "CARET" and kind(inner[0]) == "STAR":
+                self.star = True
             elif head.type == "BANG":
                 self.factorial = True
             elif head.type == "UNDER" and self.sub is None:
@@ -64,7 +66,7 @@ class Scripts:
     @property
     def name(self) -> Name:
         """The letter under accents and primes, with its subscript's text."""
-        accents, atom, sub, primes = [], self.atom, self.sub, self.primes
+        accents, atom, sub, primes = ["star"] * self.star, self.atom, self.sub, self.primes
         while kind(atom) == "accented":
             accents.append(str(atom.children[0]))
             atom = atom.children[1]

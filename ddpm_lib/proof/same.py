@@ -13,10 +13,14 @@ from sympy import (
     Add,
     Derivative,
     Expr,
+    ImmutableMatrix,
     IndexedBase,
     Integral,
     Limit,
+    MatMul,
+    MatPow,
     MatrixBase,
+    MatrixExpr,
     Max,
     Min,
     Mul,
@@ -38,14 +42,30 @@ BOUND = {Sum: {"integer": True}, Product: {"integer": True}, Integral: {"real": 
 
 def same(a: Expr, b: Expr) -> bool:
     """Whether a and b, expressions or matrices of them, are one statement."""
-    if isinstance(a, MatrixBase) or isinstance(b, MatrixBase):
-        return getattr(a, "shape", 0) == getattr(b, "shape", 0) and all(map(same, a, b))
+    matrices = [side for side in (a, b) if isinstance(side, (MatrixBase, MatrixExpr))]
+    if matrices:
+        if len({isinstance(side, MatrixExpr) for side in matrices}) == 2:
+            # One of them is a product's value, multiplied out in an order that can't be seen any more.
+            a, b = (ImmutableMatrix(side).expand() for side in (a, b))
+        return len(matrices) == 2 and _matrix_form(a) == _matrix_form(b)
     return a == b or form(a) == form(b)
 
 
 def form(e: Expr) -> tuple:
     """A hashable form (number, factors) of e, equal for expressions that are only written differently."""
     return _form(e.xreplace(NAMED), 0)
+
+
+def _matrix_form(m) -> tuple:
+    """The same for a matrix, or for sums, products and powers of matrices as they are written."""
+    if isinstance(m, MatrixBase):
+        return m.shape, tuple(map(form, m))
+    if isinstance(m, MatMul):
+        number, factors = m.as_coeff_matrices()
+        return MatMul, form(number), tuple(map(_matrix_form, factors))
+    if isinstance(m, MatPow):
+        return MatPow, _matrix_form(m.base), form(m.exp)
+    return m.func, frozenset(Counter(map(_matrix_form, m.args)).items())
 
 
 def _form(e: Expr, depth: int) -> tuple:

@@ -26,6 +26,7 @@ MACROS = {
     "_BINOM": "binom tbinom",
     "_SQRT": "sqrt",
     "CDOT": "cdot times",
+    "STAR": "ast",
     "DOTS": "dots ldots",
     "REL": "le leq ge geq",
     "_TO": "to rightarrow",
@@ -42,7 +43,16 @@ MACROS = {
 }
 KIND_OF_MACRO = {macro: kind for kind, macros in MACROS.items() for macro in macros.split()} | {" ": "SPACE"}
 KIND_OF_CHARACTER = {
-    **{"+": "SIGN", "-": "SIGN", "/": "_SLASH", "^": "CARET", "_": "UNDER", "'": "PRIME", "!": "BANG"},
+    **{
+        "+": "SIGN",
+        "-": "SIGN",
+        "/": "_SLASH",
+        "^": "CARET",
+        "_": "UNDER",
+        "'": "PRIME",
+        "!": "BANG",
+        "*": "STAR",
+    },
     **{"{": "_LBRACE", "}": "_RBRACE", "(": "OPEN", "[": "OPEN", ")": "CLOSE", "]": "CLOSE"},
     **{",": "COMMA", ";": "SEMI", "=": "_EQ", "<": "REL", ">": "REL", "~": "SPACE"},
 }
