@@ -69,7 +69,8 @@ class Calculus:
             if kind(part) == "SIGN":
                 sign = _sign(part)
             else:
-                terms.append(sign * self.product(part))
+                value = self.product(part)
+                terms.append(value if sign == 1 else _joined(Mul, MatMul, [sign, value]))
         return _joined(Add, MatAdd, terms)
 
     def product(self, node) -> Expr:

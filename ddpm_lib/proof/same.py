@@ -44,7 +44,7 @@ def same(a: Expr, b: Expr) -> bool:
     """Whether a and b, expressions or matrices of them, are one statement."""
     matrices = [side for side in (a, b) if isinstance(side, (MatrixBase, MatrixExpr))]
     if matrices:
-        if len({isinstance(side, MatrixExpr) for side in matrices}) == 2:
+        if len({isinstance(side, MatrixBase) for side in matrices}) == 2:
             # One of them is a product's value, multiplied out in an order that can't be seen any more.
             a, b = (ImmutableMatrix(side).expand() for side in (a, b))
         return len(matrices) == 2 and _matrix_form(a) == _matrix_form(b)
