@@ -21,6 +21,7 @@ from sympy import (
     Product,
     Rational,
     S,
+    Subs,
     Sum,
     Symbol,
     binomial,
@@ -121,6 +122,8 @@ class Calculus:
             return value
         if kind(node) == "norm":
             return self.norm(Scripts(single(node.children[0])))
+        if kind(node) == "at":
+            return self.at(node)
         if kind(node) == "matrix":
             return ImmutableMatrix([[self.sum(cell) for cell in row.children] for row in node.children])
         values = [self.sum(part) for part in node.children]
@@ -159,8 +162,8 @@ class Calculus:
         name = str(scripts.atom)
         if not rest or kind(rest[0]) == "gap" or (scripts.sub and name != "log"):
             raise ValueError(f"latex: no reading of \\{name} in {text(scripts.node, *rest)!r}")
-        if kind(rest[0]) == "scripted" and kind(rest[0].children[0]) == "group":
-            group, *powers = rest[0].children
+        if (group := _brackets(rest[0])) is not None:
+            powers = rest[0].children[1:]
             if powers:
                 raise ValueError(
                     f"latex: is the power in \\{name}{text(rest[0])} one of \\{name}? Set brackets"
@@ -201,6 +204,12 @@ class Calculus:
         value = self.sum(body)
         self.bound.pop()
         return Integral(value, (x, self.sum(low), self.sum(high)))
+
+    def at(self, node) -> Expr:
+        r"""The value of ``\left. f \right|_{x = a}``."""
+        body, _, equation = node.children
+        x = self.symbol(Scripts(single(equation.children[0])))
+        return Subs(self.sum(body), x, self.sum(equation.children[1]))
 
     def big(self, node) -> Expr:
         """The value of a sum, a product or a limit."""
@@ -271,6 +280,15 @@ def _joined(kind_of, kind_of_matrices, values: list) -> Expr:
     """The sum or the product of values; one of matrices is left as it is displayed."""
     matrices = any(isinstance(value, (MatrixBase, MatrixExpr)) for value in values)
     return (kind_of_matrices if matrices and len(values) > 1 else kind_of)(*values)
+
+
+def _brackets(node):
+    r"""The brackets that a factor is, also those in braces that SymPy prints: \log{\left(x \right)}; else None."""
+    atom = node.children[0] if kind(node) == "scripted" else node
+    inner = single(atom.children[0]) if kind(atom) == "brace" else None
+    if inner is not None and len(inner.children) == 1:
+        atom = inner.children[0]
+    return atom if kind(atom) == "group" else None
 
 
 def _sign(token) -> Expr:

@@ -25,7 +25,7 @@ _inner: only | SIGN | _LBRACE (_list | equation | approach | SIGN) _RBRACE
 equation: sum _EQ sum
 approach: sum _TO sum
 
-?atom: NUMBER | NAME | FUNC | accented | frac | sqrt | binom | group | brace | abs | norm | matrix
+?atom: NUMBER | NAME | FUNC | accented | frac | sqrt | binom | group | brace | abs | norm | at | matrix
 accented: ACCENT (NAME | accented | _LBRACE scripted _RBRACE)
 frac: _FRAC _argument _argument
 sqrt: _SQRT _argument
@@ -34,6 +34,7 @@ group: OPEN _list CLOSE
 brace: _LBRACE sum _RBRACE
 abs: _LABS sum _RABS
 norm: _LNORM sum _RNORM
+at: _LAT sum _RABS UNDER _LBRACE equation _RBRACE
 matrix: _BEGIN row (_LINE row)* _END
 row: sum (_CELL sum)*
 
@@ -46,7 +47,7 @@ _element: sum | DOTS
 separator: COMMA | SEMI | MID | PAR
 
 %declare STAR SIGN SPACE CDOT BIG UNDER CARET PRIME BANG COMMA SEMI MID PAR DOTS NUMBER NAME FUNC ACCENT OPEN CLOSE
-%declare _SLASH _INT _DIFF _LBRACE _RBRACE _EQ _TO _FRAC _SQRT _BINOM _LABS _RABS _LNORM _RNORM
+%declare _SLASH _INT _DIFF _LBRACE _RBRACE _EQ _TO _FRAC _SQRT _BINOM _LAT _LABS _RABS _LNORM _RNORM
 %declare _BEGIN _CELL _LINE _END
 """
 
@@ -64,7 +65,7 @@ STARTS_A_FACTOR = (
     "OPEN",
     "_BEGIN",
 )
-STARTS_A_FACTOR += ("_LABS", "_LNORM")
+STARTS_A_FACTOR += ("_LAT", "_LABS", "_LNORM")
 
 
 def tree(side: list[Token]):

@@ -10,7 +10,7 @@ the record. Conventions, where mathematics leaves a choice:
   ``q(x_0, x_t)`` is ``q_joint(x_0, x_t)`` if the record has that; ``q(x_k, \dots, x_T)`` is ``q_tail(k)``;
 - ``f_t(x)`` is ``f_t(x)`` or ``f(t, x)``, and ``w_t`` is ``w[t]`` or ``w(t)``, whichever the record has; and ``v``
   alone is the record's ``v(x_0, eps)``, if that is the only v in it;
-- ``\mathbb E_{q(x)}[f]`` and ``\mathrm{KL}(p(x) \,\|\, q(x))`` are the integrals (for a bit, sums) over x;
+- ``\mathbb E_{q(x), p(y)}[f]`` and ``\mathrm{KL}(p(x) \,\|\, q(x))`` are the integrals (for a bit, sums) over x, and y;
 - a limit is from above where the variable is positive or its end says ``0^+``, else from both sides.
 
 What has no such meaning is refused with a ValueError that names it, never guessed.
@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from sympy import Expr, Function, MatrixBase, S, Symbol, erf, factorial, gamma, oo, pi
+from sympy import Expr, Function, MatrixBase, Mul, S, Symbol, erf, factorial, gamma, oo, pi
 from sympy.core.function import AppliedUndef
 
 from ddpm_lib.proof import notation as N
@@ -31,7 +31,7 @@ from ddpm_lib.proof.calculus import Calculus
 from ddpm_lib.proof.codes import decode, encode
 from ddpm_lib.proof.distributions import bernoulli_pmf, expectation, kl_bernoulli, kl_integral, normal_pdf
 from ddpm_lib.proof.grammar import tree
-from ddpm_lib.proof.nodes import Name, Scripts, elements, factors, kind, text
+from ddpm_lib.proof.nodes import Name, Scripts, elements, kind, single_product, text
 from ddpm_lib.proof.reduction import NAMED
 from ddpm_lib.proof.tokens import equations
 from ddpm_lib.proof.vocabulary import Vocabulary
@@ -69,22 +69,25 @@ def read(latex: str, record: dict) -> Reading:
 
 
 def sides_code(record: dict) -> tuple[str, str]:
-    """What a display of this record has on its left and on its right; "" where the record has text only.
+    """What a display of this record has on its left and on its right; "" where the record has a sentence only.
 
-    For an induction the left side is what the closed form is of; for a definition it may be a name as text.
+    For an induction the left side is what the closed form is of; for a definition it may be a name, such as "lr(m)".
     """
-    of = (record.get("induction") or {}).get("of", "")
-    named = (
-        re.fullmatch(r"([A-Za-z]\w*)(?:\((\w+)\))?", record["lhs"])
-        if record["kind"] == "definition"
-        else None
-    )
-    if of or record["lhs_code"] or named is None:
-        return of or record["lhs_code"], record["rhs_code"]
-    name, argument = named.groups()
-    held = {symbol.name: symbol for symbol in decode(record["rhs_code"]).free_symbols}
-    left = Function(name)(held.get(argument, Symbol(argument))) if argument else Symbol(name)
-    return encode(left), record["rhs_code"]
+    left = (record.get("induction") or {}).get("of") or record["lhs_code"]
+    if not left and record["kind"] == "definition":
+        left = _code_of_name(record["lhs"], decode(record["rhs_code"]))
+    return left, record["rhs_code"]
+
+
+def _code_of_name(name: str, defined) -> str:
+    """A letter, or a function of some, that is given as text, with the letters of what it is defined as."""
+    found = re.fullmatch(r"([A-Za-z]\w*)(?:\((\w+(?:, \w+)*)\))?", name)
+    if found is None:
+        return ""
+    head, arguments = found.groups()
+    held = {symbol.name: symbol for symbol in defined.free_symbols}
+    letters = [held.get(letter, Symbol(letter)) for letter in (arguments or "").split(", ")]
+    return encode(Function(head)(*letters) if arguments else Symbol(head))
 
 
 @lru_cache(maxsize=1024)
@@ -209,9 +212,16 @@ class _Reader(Calculus):
         return steps[0]
 
     def mean(self, scripts: Scripts, group) -> Expr:
+        """The average over one density, or over several that are parted by commas: the innermost integral first."""
         (value,) = self.inside(group, "")
-        density = self.sum(scripts.sub[0]) if len(scripts.sub) == 1 else None
-        return expectation(value, density, _variable(density, scripts.node))
+        densities = [self.sum(part) for part in scripts.sub if kind(part) == "sum"]
+        if any(text(part) != "," for part in scripts.sub[1::2]) or len(densities) != len(scripts.sub[::2]):
+            raise ValueError(f"latex: expected densities in {text(scripts.node)!r}")
+        variables = [_variable(density, scripts.node) for density in densities]
+        value = Mul(value, *densities)
+        for x in variables:
+            value = expectation(value, 1, x)
+        return value
 
     def divergence(self, group) -> Expr:
         """KL(p ‖ q) of two densities, or of two coins that are given by their probabilities."""
@@ -223,16 +233,11 @@ class _Reader(Calculus):
 
     def coin(self, node) -> Expr | None:
         r"""The probability in ``\mathcal B(\rho)``, None for anything else."""
-        head, *rest = factors(node.children[0]) if kind(node.children[0]) == "items" else [None]
-        if (
-            len(node.children) > 1
-            or len(rest) != 1
-            or text(head) != "mathcalB"
-            or elements(rest[0].children[0])[1]
-        ):
+        parts = single_product(node) if kind(node) == "sum" else []
+        if len(parts) != 2 or text(parts[0]) != "mathcalB" or kind(parts[1].children[0]) != "group":
             return None
-        (value,) = self.inside(rest[0].children[0], "")
-        return value
+        group = parts[1].children[0]
+        return self.inside(group, "")[0] if elements(group)[1] == "" else None
 
 
 def _variable(density: Expr | None, node) -> Expr:

@@ -57,7 +57,7 @@ KIND_OF_CHARACTER = {
     **{",": "COMMA", ";": "SEMI", "=": "_EQ", "<": "REL", ">": "REL", "~": "SPACE"},
 }
 KIND_OF_FENCE = {
-    **{r"\left|": "_LABS", r"\right|": "_RABS", r"\middle|": "MID"},
+    **{r"\left.": "_LAT", r"\left|": "_LABS", r"\right|": "_RABS", r"\middle|": "MID"},
     **{r"\left\|": "_LNORM", r"\right\|": "_RNORM", r"\middle\|": "PAR"},
 }
 KIND_OF_GROUP = {"number": "NUMBER", "letter": "NAME", "word": "NAME", "upright": "NAME"}
@@ -66,7 +66,7 @@ SCANNER = re.compile(
     r"(?P<blank>\s+|\\(?:begin|end)\{aligned\}|\\tag\{[^{}]*\})"
     r"|(?P<row>\\\\(?:\[[0-9.]+\s*[a-z]+\])?)"
     r"|(?P<begin>\\begin\{pmatrix\})|(?P<end>\\end\{pmatrix\})|(?P<cell>&)"
-    r"|(?P<fence>\\(?:left|right|middle)\\?\|)"
+    r"|(?P<fence>\\(?:left|right|middle)\\?\||\\left\.)"
     r"|(?P<size>\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z]))"
     r"|\\(?:mathrm|operatorname|text)\s*\{(?P<word>[A-Za-z]+)\}"
     r"|\\mathrm\s*(?P<upright>[A-Za-z])"
@@ -75,7 +75,7 @@ SCANNER = re.compile(
     r"|(?P<number>\d+(?:\.\d+)?)|(?P<letter>[a-zA-Z])|(?P<other>.)",
     re.DOTALL,
 )
-OPENING = ("OPEN", "_LBRACE", "_LABS", "_LNORM", "_BEGIN")
+OPENING = ("OPEN", "_LBRACE", "_LAT", "_LABS", "_LNORM", "_BEGIN")
 CLOSING = ("CLOSE", "_RBRACE", "_RABS", "_RNORM", "_END")
 ARGUMENTS = {"_FRAC": 2, "_BINOM": 2, "_SQRT": 1, "UNDER": 1, "CARET": 1}
 IS_ARGUMENT = ("NUMBER", "NAME", "FUNC", "_FRAC", "_BINOM", "_SQRT", "_LBRACE")
