@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddpm_lib.proof.latex import read
 from ddpm_lib.proof.record import MIME
+from ddpm_lib.proof.same import difference
+from ddpm_lib.proof.waivers import WAIVED
 
 DISPLAY = re.compile(r"\$\$(?P<latex>(?:(?!\$\$).)+)\$\$\s*\((?P<label>eq-[\w-]+)\)", re.DOTALL)
 
@@ -66,3 +69,26 @@ def equations(book: Path) -> list[tuple[Display, dict]]:
         held = {record["label"]: record for record in records(path)}
         found += [(display, held[display.label]) for display in displays(path) if display.label in held]
     return found
+
+
+def complaint(display: Display, record: dict) -> str:
+    """Why a display is not what its record holds, with its place; "" if it is.
+
+    Every definition, identity and inequality can be compared; an assumption, which is a sentence, raises ValueError.
+    """
+    if record["kind"] == "assumption":
+        raise ValueError(f"record: expected a definition, an identity or an inequality, got {display.label}")
+    try:
+        found = difference(read(display.latex, record), record)
+    except ValueError as error:
+        found = str(error)
+    return found and f"{display.place}: {found}\n    {display.latex}"
+
+
+def read_back(display: Display, record: dict) -> tuple[str, str]:
+    """Whether a display was compared with its record, for the ledger: "read back", "waived" or "not read back", and
+    the reason for the last two."""
+    if display.label in WAIVED:
+        return "waived", WAIVED[display.label]
+    found = complaint(display, record)
+    return ("not read back", found) if found else ("read back", "")
