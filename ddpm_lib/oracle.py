@@ -218,14 +218,14 @@ class EmpiricalOracle:
             raise ValueError(f"chunk: expected at least 1 image, got {self.chunk}")
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
-        _, x0, _ = self._weigh(x_t, t)
+        _, x0 = self._weigh(x_t, t)
         a, sigma = coefficients(self.schedule, t, x0)
         eps = (_exact(x_t) - a * x0) / sigma
         return Prediction(x0.to(x_t), eps.to(x_t), sigma.to(x_t))
 
     def log_prob(self, x_t: Tensor, t: Tensor) -> Tensor:
         """log q(x_t), (B,), in nats; the density is that of N round bumps of variance 1-ᾱ_t. t: (B,) in 1..T."""
-        log_sum, _, _ = self._weigh(x_t, t)
+        log_sum, _ = self._weigh(x_t, t)
         x = _flat(_exact(x_t))
         var = self.schedule.at(self.schedule.one_minus_alpha_bar, t, x).squeeze(1)
         bump = (x**2).sum(1) / var + x.shape[1] * (2 * math.pi * var).log()
@@ -233,17 +233,23 @@ class EmpiricalOracle:
 
     def variance(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Var[x_0 | x_t] of each coordinate, x_t's shape, up to 1e-16: 0 where one image is meant. t: (B,) in 1..T."""
-        _, x0, square = self._weigh(x_t, t)
+        _, (x0, square) = self._weigh(x_t, t, squares=True)
         return (square - x0**2).clamp(min=0).to(x_t)  # by Jensen below 0 only in float64's last digit
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images of the data, with replacement, (n, ...)."""
         return self.data[torch.randint(len(self.data), (n,), generator=generator).to(self.data.device)]
 
-    def _weigh(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log Σ exp(log weight) up to what all images share, (B,), and E[x_0 | x_t], E[x_0² | x_t], in float64.
+    @cached_property
+    def _half_lengths(self) -> Tensor:
+        """‖x_0‖² / 2 of each image, (N,) float64."""
+        return torch.cat([_flat(_exact(part)).square().sum(1) / 2 for part in self.data.split(self.chunk)])
 
-        One pass over the data: what was summed is scaled anew whenever a greater log weight turns up.
+    def _weigh(self, x_t: Tensor, t: Tensor, squares: bool = False) -> tuple[Tensor, Tensor]:
+        """log Σ exp(log weight) up to what all images share, (B,), and E[x_0 | x_t], in float64.
+
+        With squares the second is E[x_0 | x_t] and E[x_0² | x_t], stacked. One pass over the data: what was summed is
+        scaled anew whenever a greater log weight turns up.
         """
         check_batch("x_t", x_t, t)
         check_steps("t", t, 1, self.schedule.T)
@@ -253,16 +259,18 @@ class EmpiricalOracle:
         x = _flat(_exact(x_t))
         a, sigma = coefficients(self.schedule, t, x)
         most, mass = x.new_full((len(x), 1), -math.inf), x.new_zeros(len(x), 1)
-        mean, square = torch.zeros_like(x), torch.zeros_like(x)
-        for part in self.data.split(self.chunk):
+        sums = x.new_zeros(1 + squares, *x.shape)
+        half_lengths = self._half_lengths.to(x).split(self.chunk)
+        for part, half_length in zip(self.data.split(self.chunk), half_lengths, strict=True):
             y = _flat(part).to(x)
-            log_weight = (a * (x @ y.T) - a**2 * (y**2).sum(1) / 2) / sigma**2
+            log_weight = (a * (x @ y.T) - a**2 * half_length) / sigma**2
             greatest = torch.maximum(most, log_weight.amax(1, keepdim=True))
             fade, weight = (most - greatest).exp(), (log_weight - greatest).exp()
             mass = fade * mass + weight.sum(1, keepdim=True)
-            mean, square = fade * mean + weight @ y, fade * square + weight @ y**2
+            sums = fade * sums + (weight @ torch.stack([y, y**2]) if squares else weight @ y)
             most = greatest
-        return (most + mass.log()).squeeze(1), (mean / mass).view_as(x_t), (square / mass).view_as(x_t)
+        means = (sums / mass).view(-1, *x_t.shape)
+        return (most + mass.log()).squeeze(1), means if squares else means[0]
 
 
 def _flat(x: Tensor) -> Tensor:
