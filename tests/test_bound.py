@@ -64,6 +64,13 @@ def test_trap_13_some_of_the_steps_have_no_total():
             getattr(some, field)
 
 
+def test_each_step_and_each_seed_has_noise_of_its_own():
+    law = Normal(torch.zeros(3, 50, dtype=F64), torch.ones(3, 50, dtype=F64))
+    draws = torch.stack([seeded_draw(seed)(law, t).flatten() for seed in (0, 1) for t in (1, 2, 1000)])
+    assert torch.corrcoef(draws).fill_diagonal_(0).abs().max() < 5 / 150**0.5
+    assert torch.equal(seeded_draw(1)(law, 2), seeded_draw(1)(law, 2))
+
+
 def test_a_respaced_chain_asks_its_denoiser_at_the_steps_of_training():
     asked, schedule = [], linear()
     oracle = GaussianOracle(schedule, torch.zeros(D), torch.ones(D))

@@ -101,10 +101,10 @@ def test_trap_11_the_tanh_approximation_would_be_another_number():
 
 @pytest.mark.parametrize("level", [0, 1, 127, 128, 254, 255])
 @pytest.mark.parametrize(
-    ("mean", "var"), [(0.0, 0.3), (-0.99, 1e-4), (1.2, 0.01), (0.4, 1e-4), (-40.0, 1e-4)]
+    ("mean", "var"), [(0.0, 0.3), (-0.99, 1e-4), (1.2, 0.01), (0.4, 1e-4), (-40.0, 1e-4), (1 / 255, 1e-8)]
 )
 def test_the_decoder_has_a_gradient_everywhere(level, mean, var):
-    """In both branches, in the open bins and where a float would underflow."""
+    """In both branches, in the open bins, where a float would underflow, and where all of the mass is in the bin."""
     m, v = (torch.tensor(x, dtype=F64, requires_grad=True) for x in (mean, var))
     log_bin_mass(torch.tensor(level), Normal(m, v)).backward()
     with mpmath.workdps(40):
