@@ -83,12 +83,18 @@ def image_grid(
 
 
 def loss_curve(ax: Axes, curve: Sequence[tuple[int, float]], window: int = 20) -> None:
-    """A training curve of (images seen, loss): the points faint, their running mean over window points strong."""
+    """A training curve of (images seen, loss): the points faint, their mean over window points strong.
+
+    Each mean stands in the middle of its points, so that it does not trail behind them.
+    """
     seen, loss = np.array(curve).T
     ax.plot(seen / 1000, loss, alpha=0.25, color=BLUE)
     if len(loss) >= window:
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        ax.plot(seen[window - 1 :] / 1000, smooth, color=BLUE, label=f"mean of {window} points")
+        first = (window - 1) // 2
+        ax.plot(
+            seen[first : first + len(smooth)] / 1000, smooth, color=BLUE, label=f"mean of {window} points"
+        )
         ax.legend()
     ax.set(xlabel="images seen (thousands)", ylabel="loss", yscale="log")
 

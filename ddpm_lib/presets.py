@@ -14,7 +14,7 @@ def mnist5k() -> TrainConfig:
 
 
 def mnist5k_gpu() -> TrainConfig:
-    """The same digits with a network ten times the size and twenty times the images; for a GPU."""
+    """The same digits with 24 times the weights (17.2 million) and 14 times the images; for a GPU."""
     model = UNetConfig(width=128, multipliers=(1, 2), blocks=2, attention=(7,), dropout=0.1)
     return TrainConfig(
         model=model,
