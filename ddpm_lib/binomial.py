@@ -101,7 +101,10 @@ class BinomialDiffusion:
 
     @staticmethod
     def kl(p: Bernoulli, q: Bernoulli) -> Tensor:
-        """KL(p ‖ q) in nats, summed over each image's coordinates, (B,); infinite where q excludes what p does not."""
+        """KL(p ‖ q) in nats, Eq. (eq-kl-bernoulli), summed over each image's coordinates, (B,).
+
+        It is infinite where q excludes a bit that p does not.
+        """
         xlogy = torch.special.xlogy  # 0 where its first argument is 0
         ones = xlogy(p.prob, p.prob) - xlogy(p.prob, q.prob)
         zeros = xlogy(p.rest, p.rest) - xlogy(p.rest, q.rest)
