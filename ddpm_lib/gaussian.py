@@ -75,7 +75,7 @@ class GaussianDiffusion:
 
     @staticmethod
     def kl(p: Normal, q: Normal) -> Tensor:
-        """KL(p ‖ q) in nats, Eq. (eq-kl-normals), summed over each image's coordinates, (B,). Variances are positive."""
+        """KL(p ‖ q) in nats, Eq. (eq-kl-normals), summed over each image's coordinates, (B,). Both var must be > 0."""
         ratio = p.var / q.var
         each = 0.5 * (ratio - 1 - ratio.log() + (p.mean - q.mean) ** 2 / q.var)
         return each.flatten(1).sum(1)
