@@ -56,7 +56,8 @@ def test_the_weights_have_the_papers_forms(name):
     torch.testing.assert_close(loss_weight("eps", s, "posterior")[later], small[later], rtol=1e-11, atol=0)
     by_snr = snr_weight(s)
     torch.testing.assert_close(loss_weight("x0", s, "posterior")[later], by_snr[later], rtol=1e-10, atol=0)
-    assert by_snr[0] == 0
+    assert by_snr[0] == step_constant(s)[0] == 0
+    assert [loss_weight(objective, s)[0].item() for objective in ("eps", "x0", "v")] == [0, 0, 0]
     assert by_snr[1] == math.inf
     assert step_constant(s, "posterior")[later].tolist() == [0.0] * (s.T - 1)
     assert (step_constant(s, "beta")[later] > 0).all()

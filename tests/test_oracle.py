@@ -186,6 +186,17 @@ def test_a_mixture_of_one_is_the_gaussian():
     torch.testing.assert_close(one.variance(x_t, STEPS), gaussian.variance(x_t, STEPS))
 
 
+def test_one_number_stands_for_all_pixels():
+    x_t = randn(8, 1, 2, 2, seed=2)
+    one = GaussianOracle(SCHEDULE, numbers(0.3).squeeze(), numbers(0.2).squeeze())
+    all_ = GaussianOracle(
+        SCHEDULE, torch.full((1, 2, 2), 0.3, dtype=F64), torch.full((1, 2, 2), 0.2, dtype=F64)
+    )
+    for method in ("log_prob", "variance"):
+        assert torch.equal(getattr(one, method)(x_t, STEPS), getattr(all_, method)(x_t, STEPS))
+    assert torch.equal(one(x_t, STEPS).x0, all_(x_t, STEPS).x0)
+
+
 def test_full_covariances_are_drawn_with_their_correlations():
     oracle, n = ORACLES["gaussian, full"][0], 40_000
     x = oracle.sample(n, torch.Generator().manual_seed(0)).flatten(1)
