@@ -40,7 +40,7 @@ class Bound:
 
     @property
     def total(self) -> Tensor:
-        """L_T + Σ L_{t-1} + L_0, (B,) nats. Raises ValueError where steps are missing: the bound is a sum over all."""
+        """L_T + Σ L_{t-1} + L_0, Eq. (eq-bound), (B,) nats. Raises ValueError where steps are missing from the sum."""
         if len(self.t) != self.T - 1:
             raise ValueError(
                 f"t: the bound is the sum over all {self.T - 1} steps 2..{self.T}, got {len(self.t)}"
@@ -54,14 +54,17 @@ class Bound:
 
 
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """Nats an image to bits a coordinate: nats / (dims log 2)."""
+    """Nats an image to bits a coordinate: nats / (dims log 2), Eq. (eq-bits-per-dim)."""
     if dims < 1:
         raise ValueError(f"dims: expected a number of coordinates >= 1, got {dims}")
     return nats / (dims * math.log(2))
 
 
 def prior_term(diffusion: Diffusion, x0: Tensor) -> Tensor:
-    """L_T = KL(q(x_T | x_0) ‖ π) of each image, (B,) float64, in nats. x0: (B, ...) floating point."""
+    """L_T = KL(q(x_T | x_0) ‖ π) of each image, (B,) float64, in nats; for the Gaussian kernel Eq. (eq-prior-kl).
+
+    x0: (B, ...) floating point.
+    """
     last = torch.full((len(x0),), diffusion.schedule.T)
     return diffusion.kl(diffusion.marginal(_exact(x0), last), diffusion.prior(_exact(x0)))
 
@@ -145,11 +148,11 @@ def to_levels(x0: Tensor) -> Tensor:
 
 
 def log_bin_mass(levels: Tensor, p: Normal) -> Tensor:
-    """log of p's mass in the bin of each level, float64, in levels' shape; nothing is clamped, however far the tail.
+    """log of p's mass in the bin of each level, Eq. (eq-decoder-bin) and (eq-normal-cdf), float64, in levels' shape.
 
     Level k's bin reaches 1/255 to both sides of k/127.5 - 1; that of 0 goes on to -∞ and that of 255 to ∞, so the
-    256 bins share out all of p. levels: integers 0..255, broadcasting against p's mean. Raises ValueError unless the
-    variance is positive.
+    256 bins share out all of p. Nothing is clamped, however far the tail. levels: integers 0..255, broadcasting against
+    p's mean. Raises ValueError unless the variance is positive.
     """
     mean, var = _exact(p.mean), _exact(p.var)
     if var.device.type != "meta" and not (var > 0).all():
@@ -252,7 +255,8 @@ def variational_bound(
 def error_ratio(objective: str, schedule: Schedule) -> Tensor:
     """r_t with ‖x_0 - x̂_0‖² = r_t ‖target - answer‖² at one x_t, (T+1,): 1 for x0, 1/SNR_t for ε, 1 - ᾱ_t for v.
 
-    For x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t = √ᾱ_t x_t - √(1-ᾱ_t) v, and x_t is the same for answer and target.
+    For x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t = √ᾱ_t x_t - √(1-ᾱ_t) v, and x_t is the same for answer and target: that
+    of ε over that of v is the square of Eq. (eq-velocity-error).
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: expected one of {', '.join(OBJECTIVES)}, got {objective!r}")
@@ -264,9 +268,10 @@ def error_ratio(objective: str, schedule: Schedule) -> Tensor:
 def loss_weight(objective: str, schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
     """w_t with L_{t-1} = w_t ‖target - answer‖² + d · ``step_constant``, (T+1,) float64, in nats; 0 at index 0.
 
-    objective: "eps", "x0" or "v". For x_0 it is the squared weight of Eq. (eq-weight) over 2σ_t², for ε so
-    β_t² / (2σ_t² α_t (1-ᾱ_t)), DDPM Eq. 12. variance: see ``reverse_variances``. At t = 1 it is the weight in
-    ``density_decoder``; the discretised one is no square. With ᾱ_T = 0 the weight of ε is infinite at T.
+    objective: "eps", "x0" or "v", Eq. (eq-noise-term), (eq-weight-x0) and (eq-weight-v). For x_0 it is the squared
+    weight of Eq. (eq-weight) over 2σ_t², for ε so β_t² / (2σ_t² α_t (1-ᾱ_t)), DDPM Eq. 12. variance: see
+    ``reverse_variances``. At t = 1 it is the weight in ``density_decoder``; the discretised one is no square. With
+    ᾱ_T = 0 the weight of ε is infinite at T.
     """
     on_x0 = before(schedule.alpha_bar).sqrt() * schedule.beta / schedule.one_minus_alpha_bar
     weight = on_x0**2 / (2 * _table(schedule, variance)) * error_ratio(objective, schedule)
@@ -275,7 +280,10 @@ def loss_weight(objective: str, schedule: Schedule, variance: str | Tensor = "be
 
 
 def snr_weight(schedule: Schedule) -> Tensor:
-    """(SNR_{t-1} - SNR_t) / 2, (T+1,): ``loss_weight`` of x_0 for σ_t² = β̃_t, t >= 2. Infinite at 1, 0 at 0."""
+    """(SNR_{t-1} - SNR_t) / 2, Eq. (eq-weight-x0-snr), (T+1,): ``loss_weight`` of x_0 for σ_t² = β̃_t, t >= 2.
+
+    Infinite at t = 1; 0 at index 0.
+    """
     weight = (before(schedule.snr) - schedule.snr) / 2
     weight[0] = 0  # there is no step before the data
     return weight
@@ -284,8 +292,8 @@ def snr_weight(schedule: Schedule) -> Tensor:
 def step_constant(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
     """What no denoiser can lower: L_{t-1}'s part a coordinate that only σ_t² decides, (T+1,) float64, in nats.
 
-    (β̃_t/σ_t² - 1 - log(β̃_t/σ_t²)) / 2 for t >= 2, which is 0 for σ_t² = β̃_t; at t = 1 the log(2πσ_1²) / 2 of
-    ``density_decoder``; 0 at index 0.
+    (β̃_t/σ_t² - 1 - log(β̃_t/σ_t²)) / 2 for t >= 2, of Eq. (eq-noise-term), which is 0 for σ_t² = β̃_t; at t = 1 the
+    log(2πσ_1²) / 2 of ``density_decoder``; 0 at index 0.
     """
     variances = _table(schedule, variance)
     excess = (schedule.beta_tilde - variances) / variances

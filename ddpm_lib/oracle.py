@@ -25,7 +25,8 @@ from ddpm_lib.schedule import Schedule
 class GaussianOracle:
     """The exact denoiser for data x_0 ~ N(mean, var), coordinate by coordinate.
 
-    E[x_0 | x_t] = mean + √ᾱ_t var / (ᾱ_t var + 1 - ᾱ_t) · (x_t - √ᾱ_t mean) is linear in x_t, and so is ε.
+    E[x_0 | x_t] = mean + √ᾱ_t var / (ᾱ_t var + 1 - ᾱ_t) · (x_t - √ᾱ_t mean) is linear in x_t, and so is ε,
+    Eq. (eq-noise-normal).
     mean, var: tensors that broadcast against one image; var >= 0. (For a full covariance see ``MixtureOracle``.)
     """
 
@@ -46,7 +47,10 @@ class GaussianOracle:
         return Prediction(mean + a * var * surprise, sigma * surprise, sigma)
 
     def log_prob(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """log q(x_t), (B,), in nats. t: (B,) in 0..T; at 0 it is the data's own density and needs var > 0."""
+        """log q(x_t), Eq. (eq-noised-normal), (B,), in nats.
+
+        t: (B,) in 0..T; at 0 it is the data's own density and needs var > 0.
+        """
         check_batch("x_t", x_t, t)
         check_steps("t", t, 0 if (self.var > 0).all() else 1, self.schedule.T)
         a, sigma = coefficients(self.schedule, t, x_t)
@@ -54,7 +58,10 @@ class GaussianOracle:
         return _flat(law.log_prob(x_t)).sum(1)
 
     def variance(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Var[x_0 | x_t] of each coordinate, x_t's shape: what the best guess must leave open. t: (B,) in 1..T."""
+        """Var[x_0 | x_t] of each coordinate, in x_t's shape. t: (B,) in 1..T.
+
+        Times the signal-to-noise ratio it is the least mean square error in ε, Eq. (eq-floor-normal).
+        """
         check_batch("x_t", x_t, t)
         check_steps("t", t, 1, self.schedule.T)
         a, sigma = coefficients(self.schedule, t, x_t)
@@ -69,7 +76,7 @@ class GaussianOracle:
 
 @dataclass(frozen=True)
 class MixtureOracle:
-    """The exact denoiser for data x_0 ~ Σ_k weights_k N(means_k, covariances_k).
+    """The exact denoiser for data x_0 ~ Σ_k weights_k N(means_k, covariances_k); for two bells Eq. (eq-noise-mixture).
 
     means: (K, ...), one image each. covariances: (K,) if isotropic, (K, ...) as means if diagonal, or (K, d, d) over
     the d coordinates of a flattened image; they may be 0, or singular. weights: (K,), positive, of sum 1; equal if
@@ -103,7 +110,10 @@ class MixtureOracle:
         return Prediction(x0.to(x_t).view_as(x_t), eps.to(x_t).view_as(x_t), sigma)
 
     def responsibilities(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """q(k | x_t), (B, K), float64: the chance that x_t comes from component k. t: (B,) in 0..T."""
+        """q(k | x_t), (B, K), float64: the chance that x_t comes from component k; for two bells Eq. (eq-white-share).
+
+        t: (B,) in 0..T.
+        """
         return self._parts(x_t, t).log_joint.softmax(1)
 
     def log_prob(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -199,10 +209,10 @@ class _Parts:
 class EmpiricalOracle:
     """The exact denoiser for data that are a finite set, each image as likely as any other.
 
-    E[x_0 | x_t] is the mean of the images weighed by softmax(-‖x_t - √ᾱ_t x_0‖² / 2(1-ᾱ_t)): this is what a network
-    that has learned a data set by heart would answer, and it samples that set. data: (N, ...) floating point, best on
-    x_t's device. chunk: so many images are held against x_t at a time; it changes memory, not the answer. The log
-    weights are good to about 1e-16 ‖x_t‖² / (1-ᾱ_t).
+    E[x_0 | x_t] is the mean of the images weighed by softmax(-‖x_t - √ᾱ_t x_0‖² / 2(1-ᾱ_t)), Eq. (eq-softmax); for a
+    black and a white pixel it is Eq. (eq-two-points). This is what a network that has learned a data set by heart would
+    answer, and it samples that set. data: (N, ...) floating point, best on x_t's device. chunk: so many images are held
+    against x_t at a time; it changes memory, not the answer. The log weights are good to about 1e-16 ‖x_t‖² / (1-ᾱ_t).
     """
 
     schedule: Schedule
