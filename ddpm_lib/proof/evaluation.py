@@ -150,8 +150,22 @@ def do_integrals(e: Expr) -> Expr:
     if isinstance(e, Derivative):
         return Derivative(args[0], *e.args[1:]).doit()
     if isinstance(e, Limit):
-        return limit(canon(args[0]), *e.args[1:3], dir=str(e.args[3]))
+        return _limit(canon(args[0]), *e.args[1:3], str(e.args[3]))
     return e.func(*args)
+
+
+def _limit(body: Expr, x: Symbol, target: Expr, direction: str) -> Expr:
+    powers = [part.as_base_exp() for part in Mul.make_args(body)]
+    if target is oo and all(
+        abs(exponent) == x for _, exponent in powers
+    ):  # of a number below 1, perhaps negative
+        whole = Mul(*[base ** (exponent / x) for base, exponent in powers])
+        if rational(1 - whole).is_positive and rational(1 + whole).is_positive:
+            return S.Zero
+    try:
+        return limit(body, x, target, dir=direction)
+    except NotImplementedError:
+        return Limit(body, x, target, direction)
 
 
 def _integral(f: Expr, x: Symbol, *bounds: Expr) -> Expr:
@@ -168,9 +182,13 @@ def _integral(f: Expr, x: Symbol, *bounds: Expr) -> Expr:
 
 def _split_unknown(f: Expr, x: Symbol, bounds: tuple) -> Expr:
     """The integral of unknown functions, taken to be integrable, as a sum of those of its terms."""
+    known: dict[Expr, Expr] = {}
     total = S.Zero
-    for term in Add.make_args(expand(canon(f))):
-        free, bound = term.as_independent(x, as_Add=False)
+    for term in Add.make_args(expand(canon(_fold(f, x, known)))):
+        free, bound = (
+            part.xreplace({name: e for e, name in known.items()})
+            for part in term.as_independent(x, as_Add=False)
+        )
         done = None if bound.has(AppliedUndef) or len(bounds) != 2 else gaussian_integral(bound, x, *bounds)
         total += free * (Integral(bound, (x, *bounds)) if done is None else done)
     return total

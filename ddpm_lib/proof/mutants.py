@@ -6,7 +6,22 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations, zip_longest
 
-from sympy import Add, Expr, Indexed, Mul, Pow, Rational, S, Symbol, sympify
+from sympy import (
+    Add,
+    Derivative,
+    Expr,
+    Indexed,
+    Integral,
+    Limit,
+    Mul,
+    Pow,
+    Product,
+    Rational,
+    S,
+    Sum,
+    Symbol,
+    sympify,
+)
 
 from ddpm_lib.proof import notation as N
 
@@ -52,7 +67,8 @@ def of_expression(e: Expr) -> Iterator[tuple[str, Expr]]:
 def _throughout(e: Expr) -> Iterator[tuple[str, Expr]]:
     tables = {q: SWAPPED_TABLES[q.base][q.indices[0]] for q in e.atoms(Indexed) if q.base in SWAPPED_TABLES}
     yield "bar", e.xreplace(tables)
-    yield "index", e.xreplace({N.t: N.t - 1})
+    if not any(N.t in f.variables for f in e.atoms(Sum, Product, Integral)):
+        yield "index", e.xreplace({N.t: N.t - 1})
     for group in ALIKE:
         for a, b in combinations(sorted(group & e.free_symbols, key=str), 2):
             yield "order", e.xreplace({a: b, b: a})
@@ -66,27 +82,31 @@ def _one_place(e: Expr) -> Iterator[tuple[str, Expr]]:
     for place, arg in enumerate(e.args):
         if isinstance(arg, Expr):
             for kind, mutant in _one_place(arg):
-                try:
-                    yield kind, e.func(*e.args[:place], mutant, *e.args[place + 1 :])
-                except (
-                    TypeError,
-                    ValueError,
-                ):  # no such expression, as with a sum's variable that is no symbol
-                    continue
+                yield from _made(kind, e, [*e.args[:place], mutant, *e.args[place + 1 :]])
+
+
+def _made(kind: str, e: Expr, args: list) -> Iterator[tuple[str, Expr]]:
+    """e with these arguments, if there is such an expression: a sum's variable, say, must be a symbol."""
+    try:
+        yield kind, e.func(*args)
+    except (TypeError, ValueError, NotImplementedError):
+        return
 
 
 def _changed(e: Expr) -> Iterator[tuple[str, Expr]]:
     if isinstance(e, Indexed):
-        (m,) = e.indices
+        m, *others = e.indices
         if e.base in SWAPPED_TABLES:
             yield "bar", SWAPPED_TABLES[e.base][m]
-        yield "index", e.base[m - 1]
-        yield "index", e.base[m + 1]
+        yield "index", e.base[(m - 1, *others)]
+        yield "index", e.base[(m + 1, *others)]
         yield "root", Pow(e, Rational(1, 2))
     elif isinstance(e, Symbol):
         for group in ALIKE:
             if e in group:
                 yield from (("symbol", other) for other in sorted(group - {e}, key=str))
+        if not e.is_integer:
+            yield "scaled", 2 * e
     elif e.is_Rational:
         yield "number", e + 1
         yield "sign", -e
@@ -106,14 +126,18 @@ def _changed(e: Expr) -> Iterator[tuple[str, Expr]]:
             yield "root", e.base ** (2 * e.exp)
         if e.exp.is_Integer and abs(e.exp) == 2:
             yield "square", e.base ** (e.exp / 2)
-    elif len(e.args) > 1 and not hasattr(e, "limits"):
+    elif isinstance(e, (Sum, Product, Integral)):
+        for x, *ends in e.limits:
+            if len(e.limits) == 1 and len(ends) == 2:
+                yield from _made("limits", e, [e.function, (x, ends[0] + 1, ends[1])])
+                yield from _made("limits", e, [e.function, (x, ends[0], ends[1] + 1)])
+    elif len(e.args) > 1 and not isinstance(e, (Limit, Derivative)):
         for i, j in combinations(range(len(e.args)), 2):
+            if isinstance(e, N.normal_pdf) and (i, j) == (0, 1):
+                continue  # a normal density is the same with its variable and its mean exchanged
             args = list(e.args)
             args[i], args[j] = args[j], args[i]
-            try:
-                yield "order", e.func(*args)
-            except (TypeError, ValueError):
-                continue
+            yield from _made("order", e, args)
 
 
 _LATEX = (  # kind, what is found, what stands there instead
@@ -129,8 +153,8 @@ _LATEX = (  # kind, what is found, what stands there instead
     ("root", r"\\sqrt\s*(?=\{)", ""),
     ("root", r"\\sqrt\s*(?=\\)", ""),
     ("square", r"\^2|\^\{2\}", ""),
-    ("number", r"(?<![_\^\w{])2(?!\w)", "3"),
-    ("number", r"(?<![_\^\w{])1(?!\w)", "2"),
+    *(("number", rf"(?<![\w\\_]){digit}(?!\w)", str(digit + 1)) for digit in range(5)),
+    ("infinity", r"-\s*\\infty", "0"),
     ("symbol", r"\\varepsilon(?!_)", "x_0"),
     ("order", r"\\exp(?!\w)", r"\\log"),
 )
@@ -147,6 +171,8 @@ def of_latex(text: str) -> Iterator[tuple[str, str]]:
         yield "fraction", text[: match.start()] + turned + text[match.end() :]
     for start, end, arguments in _densities(text):
         for i, j in combinations(range(len(arguments)), 2):
+            if len(arguments) == 3 and (i, j) == (0, 1):
+                continue  # as in of_expression
             swapped = list(arguments)
             swapped[i], swapped[j] = swapped[j], swapped[i]
             yield "order", text[:start] + "; ".join(swapped[:1]) + "; " + ", ".join(swapped[1:]) + text[end:]

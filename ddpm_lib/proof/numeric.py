@@ -47,7 +47,10 @@ def evaluate(e: Expr, point: Point, digits: int = DIGITS) -> mpf:
     Values are remembered: one integral is often a side of several claims.
     """
     if is_nested(e):
-        e = outermost_only(e, point)
+        try:
+            e = outermost_only(e, point)
+        except IndexError as error:
+            raise Undefined(str(error)) from None
         if e is None:
             raise Undefined("an integral within an integral, which cannot be evaluated")
     with mp.workdps(digits):
@@ -158,7 +161,7 @@ def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
         exponent += (u - number(f"{i}/centre", -90, 90)) ** 2 / number(f"{i}/width", 50, 180)
         phase += number(f"{i}/wave", 30, 90) * u
     wave = mpmath.sin(phase) + (2 if e.is_positive else 0)
-    return number("height", 20, 200) * wave * mpmath.exp(-exponent)
+    return mpmath.power(2, number("height", -500, 230)) * wave * mpmath.exp(-exponent)
 
 
 def _sum(e: Sum | Product, point: Point, env: dict) -> mpf:

@@ -52,6 +52,7 @@ class Point:
     ):
         self.seed, self.number, self.patterns, self.fixed = seed, number, patterns or {}, fixed or {}
         self.far = far  # whether plain symbols are near the ends of their ranges
+        self._known: dict[tuple[str, int], Expr] = {}
         self.s, self.t, self.T = self.steps = steps or INNER[number % len(INNER)]
 
     def _key(self) -> tuple:
@@ -106,6 +107,11 @@ class Point:
 
     def schedule(self, key: str, m: int) -> Expr:
         """The value at step m of one of the table's schedule quantities, by its key."""
+        if (key, m) not in self._known:
+            self._known[key, m] = self._schedule(key, m)
+        return self._known[key, m]
+
+    def _schedule(self, key: str, m: int) -> Expr:
         if key == "beta":
             return self.beta(m)
         if key == "alpha":
@@ -225,7 +231,10 @@ def describe(point: Point, expressions: list[Expr]) -> dict[str, str]:
 
 
 def _entry(point: Point, q: Indexed, m: int, key: str = "") -> str:
-    return "undefined" if m < 0 else short(lookup(point, q, m, key))
+    try:
+        return short(lookup(point, q, m, key))
+    except IndexError:
+        return "undefined"
 
 
 def short(value: Expr) -> str:

@@ -76,12 +76,15 @@ def _inner_points(claim: Claim) -> list[Point]:
     closed = not any(
         side.has(Integral) for side in sides
     )  # far out, an integral's narrow peak could be missed
+    wanted = len(INNER) * (
+        8 if closed and claim.relation != "==" else 1
+    )  # an inequality may fail in a corner only
     inner = []
-    for number in range(100 * len(INNER)):
+    for number in range(100 * wanted):
         point = Point(seed, number, patterns, far=closed and number % len(INNER) >= FAR)
         if _admits(claim.where, point):
             inner.append(point)
-        if len(inner) == len(INNER):
+        if len(inner) == wanted:
             break
     if len(inner) < FEWEST:
         conditions = ", ".join(map(str, claim.where))
