@@ -7,7 +7,7 @@ random generator an image draws that image's noise from it alone, so no image de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from ddpm_lib.denoiser import Denoiser, Prediction
 from ddpm_lib.gaussian import GaussianDiffusion
+from ddpm_lib.kernel import Generators, standard_normal
 from ddpm_lib.schedule import Schedule, before, spaced_steps
-
-Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,6 @@ class Step:
 def seeded(seed: int, n: int) -> list[torch.Generator]:
     """One random generator an image: image i is the same whatever n is and whoever its neighbours are."""
     return [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(n)]
-
-
-def standard_normal(like: Tensor, generators: Generators = None) -> Tensor:
-    """ε ~ N(0, I) in like's shape (B, ...), dtype and device; drawn on the generators' device.
-
-    generators: one for the whole batch, or B of them, one an image. Raises ValueError for another number.
-    """
-    if like.device.type == "meta" or generators is None:
-        return torch.randn_like(like)
-    if isinstance(generators, torch.Generator):
-        return torch.randn(like.shape, generator=generators, dtype=like.dtype, device=generators.device).to(
-            like.device
-        )
-    if len(generators) != len(like):
-        raise ValueError(f"generators: expected one an image, {len(like)}, got {len(generators)}")
-    rows = [torch.randn(like.shape[1:], generator=g, dtype=like.dtype, device=g.device) for g in generators]
-    return torch.stack(rows).to(like.device)
 
 
 def ancestral(
