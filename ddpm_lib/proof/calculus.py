@@ -38,7 +38,18 @@ from sympy import (
     tanh,
 )
 
-from ddpm_lib.proof.nodes import Name, Scripts, elements, ends, factors, kind, single, single_product, text
+from ddpm_lib.proof.nodes import (
+    Name,
+    Scripts,
+    brackets,
+    elements,
+    ends,
+    factors,
+    kind,
+    single,
+    single_product,
+    text,
+)
 
 FUNCTIONS = {"log": log, "ln": log, "exp": exp, "sin": sin, "cos": cos, "tan": tan, "min": Min, "max": Max}
 FUNCTIONS |= {"sinh": sinh, "cosh": cosh, "tanh": tanh}
@@ -107,8 +118,8 @@ class Calculus:
             return self.letter(scripts, rest)
         if kind(scripts.atom) == "FUNC":
             return self.function(scripts, rest)
-        if scripts.sub or scripts.primes:
-            raise ValueError(f"latex: no reading of the subscript or prime in {text(node)!r}")
+        if scripts.sub or scripts.primes or scripts.star:
+            raise ValueError(f"latex: no reading of the marks at {text(node)!r}")
         if kind(scripts.atom) == "frac" and _is_slope(scripts.atom):
             return self.derivative(scripts, rest)
         return self.power(self.atom(scripts.atom), scripts), rest
@@ -160,9 +171,10 @@ class Calculus:
 
     def function(self, scripts: Scripts, rest: list) -> tuple[Expr, list]:
         name = str(scripts.atom)
-        if not rest or kind(rest[0]) == "gap" or (scripts.sub and name != "log"):
+        marked = scripts.primes or scripts.star or scripts.factorial or (scripts.sub and name != "log")
+        if marked or not rest or kind(rest[0]) == "gap":
             raise ValueError(f"latex: no reading of \\{name} in {text(scripts.node, *rest)!r}")
-        if (group := _brackets(rest[0])) is not None:
+        if (group := brackets(rest[0])) is not None:
             powers = rest[0].children[1:]
             if powers:
                 raise ValueError(
@@ -188,9 +200,10 @@ class Calculus:
         r"""The value of ``\frac{d}{dx} f`` or of ``\frac{\partial^2 f}{\partial x^2}``, and the nodes after it."""
         (head, *operand), (_, below) = (single_product(part) for part in scripts.atom.children)
         order, variable = self.exponent(Scripts(head)) or S.One, Scripts(below)
+        plain = len(scripts.node.children) == 1 and all(part.children[0] == "^" for part in head.children[1:])
+        if not plain or not (operand or rest) or (order != 1 and self.exponent(variable) != order):
+            raise ValueError(f"latex: no reading of the derivative {text(scripts.node, *rest)!r}")
         if order != 1:
-            if self.exponent(variable) != order:
-                raise ValueError(f"latex: no reading of the derivative {text(scripts.node)!r}")
             variable.sup = None
         value, rest = (self.factors(operand), rest) if operand else (self.factors(rest), [])
         return Derivative(value, (self.symbol(variable), order)), rest
@@ -280,15 +293,6 @@ def _joined(kind_of, kind_of_matrices, values: list) -> Expr:
     """The sum or the product of values; one of matrices is left as it is displayed."""
     matrices = any(isinstance(value, (MatrixBase, MatrixExpr)) for value in values)
     return (kind_of_matrices if matrices and len(values) > 1 else kind_of)(*values)
-
-
-def _brackets(node):
-    r"""The brackets that a factor is, also those in braces that SymPy prints: \log{\left(x \right)}; else None."""
-    atom = node.children[0] if kind(node) == "scripted" else node
-    inner = single(atom.children[0]) if kind(atom) == "brace" else None
-    if inner is not None and len(inner.children) == 1:
-        atom = inner.children[0]
-    return atom if kind(atom) == "group" else None
 
 
 def _sign(token) -> Expr:

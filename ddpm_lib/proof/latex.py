@@ -31,7 +31,7 @@ from ddpm_lib.proof.calculus import Calculus
 from ddpm_lib.proof.codes import decode, encode
 from ddpm_lib.proof.distributions import bernoulli_pmf, expectation, kl_bernoulli, kl_integral, normal_pdf
 from ddpm_lib.proof.grammar import tree
-from ddpm_lib.proof.nodes import Name, Scripts, elements, kind, single_product, text
+from ddpm_lib.proof.nodes import Name, Scripts, brackets, elements, kind, single_product, text
 from ddpm_lib.proof.reduction import NAMED
 from ddpm_lib.proof.tokens import equations
 from ddpm_lib.proof.vocabulary import Vocabulary
@@ -132,41 +132,47 @@ class _Reader(Calculus):
             return None
 
     def letter(self, scripts: Scripts, rest: list) -> tuple[Expr, list]:
-        if rest and kind(rest[0]) == "scripted" and kind(rest[0].children[0]) == "group":
-            group = Scripts(rest[0])
-            value = self.applied(scripts, group)
+        group = brackets(rest[0]) if rest else None
+        if group is not None:
+            behind = Scripts(rest[0])
+            value = self.applied(scripts, group, behind)
             if value is not None:
-                if scripts.sup:
-                    raise ValueError(f"latex: the power of {scripts.name} belongs behind its brackets")
-                return self.power(value, group), rest[1:]
+                squared = scripts.sup and scripts.name not in SPECIAL
+                if (
+                    squared
+                    or scripts.factorial
+                    or behind.primes
+                    or behind.star
+                    or (scripts.sup and (behind.sub or behind.sup))
+                ):
+                    raise ValueError(f"latex: no reading of the marks at {text(scripts.node, rest[0])!r}")
+                return self.power(value, scripts if scripts.sup else behind), rest[1:]
         return self.symbol(scripts), rest
 
-    def applied(self, scripts: Scripts, group: Scripts) -> Expr | None:
+    def applied(self, scripts: Scripts, group, behind: Scripts) -> Expr | None:
         """The value of a letter with brackets behind it; None if they are another factor."""
         name = scripts.name
+        if behind.sub:  # Cov[x_t]_{ij}
+            name = Name(
+                name.base, name.accents, name.primes, (name.sub and name.sub + ",") + text(*behind.sub)
+            )
         if name == Name("mathcalN"):
-            return normal_pdf(*self.inside(group.atom, ";,"))
+            return normal_pdf(*self.inside(group, ";,"))
         if name == Name("mathcalB"):
-            return bernoulli_pmf(*self.inside(group.atom, ";"))
+            return bernoulli_pmf(*self.inside(group, ";"))
         if name == Name("KL"):
-            return self.divergence(group.atom)
-        if name.base == "mathbbE" and scripts.sub:
-            return self.mean(scripts, group.atom)
-        if name.base == "mathbbE":
+            return self.divergence(group)
+        if name.base == "mathbbE" and scripts.sub and not behind.sub:
+            return self.mean(scripts, group)
+        if name == Name("mathbbE"):
             name = Name("E")
-        if group.sub:  # Cov[x_t]_{ij}
-            name, group.sub = Name(name.base, name.accents, name.primes, text(*group.sub)), None
-        found = self.calls(name, self.index(scripts), group.atom)
+        found = self.calls(name, self.index(scripts), group)
         if not found and name in SPECIAL:
-            return SPECIAL[name](*self.inside(group.atom, ""))
-        if not found and (elements(group.atom)[1] or group.atom.children[0] == "[" or name == Name("E")):
-            raise ValueError(
-                f"latex: the record has no function {name} as in {text(scripts.node, group.node)!r}"
-            )
+            return SPECIAL[name](*self.inside(group, ""))
+        if not found and (elements(group)[1] or group.children[0] == "[" or name == Name("E")):
+            raise ValueError(f"latex: the record has no function {name} as in {text(scripts.node, group)!r}")
         if len(found) > 1:
-            raise ValueError(
-                f"latex: {text(scripts.node, group.node)!r} may be {' or '.join(map(str, found))}"
-            )
+            raise ValueError(f"latex: {text(scripts.node, group)!r} may be {' or '.join(map(str, found))}")
         return found[0] if found else None
 
     def calls(self, name: Name, index: Expr | None, group) -> list[Expr]:

@@ -116,6 +116,15 @@ def single(node):
     return found[0] if len(found) == 1 and kind(found[0]) == "scripted" else None
 
 
+def brackets(node):
+    r"""The brackets that a factor is, also those in braces that SymPy prints: \log{\left(x \right)}; else None."""
+    atom = node.children[0] if kind(node) == "scripted" else node
+    inner = single(atom.children[0]) if kind(atom) == "brace" else None
+    if inner is not None and len(inner.children) == 1:
+        atom = inner.children[0]
+    return atom if kind(atom) == "group" else None
+
+
 def elements(group) -> tuple[list, str]:
     """What stands in brackets, and what parts it: ";," for N(x; m, v), "|" for q(x | y), "‖" for KL(p ‖ q)."""
     opened, *inside, closed = group.children

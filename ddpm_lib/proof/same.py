@@ -8,6 +8,7 @@ Nothing is expanded, simplified or rewritten by the schedule's relations: that a
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
 
 from sympy import (
     Add,
@@ -15,6 +16,7 @@ from sympy import (
     Expr,
     ImmutableMatrix,
     IndexedBase,
+    Integer,
     Integral,
     Limit,
     MatMul,
@@ -31,6 +33,7 @@ from sympy import (
     Sum,
     Symbol,
     Tuple,
+    factorrat,
 )
 
 from ddpm_lib.proof.codes import decode
@@ -95,37 +98,40 @@ def _once(thing) -> tuple:
     return ((thing, S.One),)
 
 
-def _merged(factors) -> tuple:
-    """Factors as ((base, exponent), ...), each base with a numeric exponent once, in an order of their own."""
-    numeric, others = Counter(), Counter()
+def _collected(number: Rational, factors) -> tuple:
+    """The form of number times factors, each base with a numeric exponent once, in an order of their own.
+
+    Roots of numbers are factors with a prime as their base; whole powers of it go to the number.
+    """
+    numeric, others = Counter(), []
     for base, exponent in factors:
         if isinstance(exponent, Rational):
             numeric[base] += exponent
         else:
-            others[base, exponent] += 1
+            others.append((base, exponent))
+    for base in [base for base in numeric if isinstance(base, Integer)]:
+        whole = numeric[base].floor()
+        number, numeric[base] = number * base**whole, numeric[base] - whole
     found = [(base, exponent) for base, exponent in numeric.items() if exponent != 0]
-    found += [(base, (exponent, n)) for (base, exponent), n in others.items()]
-    return tuple(sorted(found, key=repr))
+    return number, tuple(sorted([*found, *others], key=repr))
 
 
 def _product(forms: list[tuple]) -> tuple:
     number = S.One
     for coefficient, _ in forms:
         number *= coefficient
-    return number, _merged([factor for _, rest in forms for factor in rest])
+    return _collected(number, [factor for _, rest in forms for factor in rest])
 
 
 def _power(base: tuple, exponent: Expr, depth: int) -> tuple:
     number, rest = base
-    if isinstance(exponent, Rational):
-        if exponent.is_Integer:
-            return number**exponent, _scaled(rest, exponent)
-        root = abs(number) ** exponent  # such as 2**(1/2), whose rational part goes to the number
-        outer, inner = root.as_coeff_Mul()
-        whole = rest if number > 0 else _once(("negative", rest))
-        radical = _once(inner) if inner != 1 else ()
-        return outer, _merged([*radical, *_scaled(whole, exponent)])
-    return S.One, _merged([((number, rest), _form(exponent, depth))])
+    if not isinstance(exponent, Rational):
+        return S.One, (((number, rest), _form(exponent, depth)),)
+    if exponent.is_Integer:
+        return _collected(number**exponent, _scaled(rest, exponent))
+    roots = [(Integer(prime), power * exponent) for prime, power in factorrat(abs(number)).items()]
+    whole = rest if number > 0 else _once(("negative", rest))
+    return _collected(S.One, [*roots, *_scaled(whole, exponent)])
 
 
 def _scaled(rest: tuple, exponent: Rational) -> tuple:
@@ -149,7 +155,7 @@ def _sum(forms: list[tuple]) -> tuple:
         return S.Zero, ()
     if len(found) == 1:
         return found[0][1], found[0][0]
-    content = Add(*[abs(number) for _, number in found])
+    content = reduce(Rational.gcd, [number for _, number in found])
     if found[0][1] < 0:
         content = -content
     return content, _once(("sum", tuple((rest, number / content) for rest, number in found)))

@@ -138,7 +138,7 @@ def _token(match: re.Match) -> Token:
 def _differentials(found: list[Token]) -> list[Token]:
     """The same tokens, with each d that ends an integral marked as such."""
     depth, waiting, marked = 0, [], []
-    for (kind, text), (following, _) in zip(found, [*found[1:], ("", "")], strict=True):
+    for (kind, text), (following, _) in zip(found, [*found, ("", "")][1:], strict=True):
         depth += (kind in OPENING) - (kind in CLOSING)
         if kind == "_INT":
             waiting.append(depth)
