@@ -10,7 +10,6 @@ from pathlib import Path
 from ddpm_lib.proof.latex import read
 from ddpm_lib.proof.record import MIME
 from ddpm_lib.proof.same import difference
-from ddpm_lib.proof.waivers import WAIVED
 
 DISPLAY = re.compile(r"\$\$(?P<latex>(?:(?!\$\$).)+)\$\$\s*\((?P<label>eq-[\w-]+)\)", re.DOTALL)
 
@@ -83,12 +82,3 @@ def complaint(display: Display, record: dict) -> str:
     except ValueError as error:
         found = str(error)
     return found and f"{display.place}: {found}\n    {display.latex}"
-
-
-def read_back(display: Display, record: dict) -> tuple[str, str]:
-    """Whether a display was compared with its record, for the ledger: "read back", "waived" or "not read back", and
-    the reason for the last two."""
-    if display.label in WAIVED:
-        return "waived", WAIVED[display.label]
-    found = complaint(display, record)
-    return ("not read back", found) if found else ("read back", "")

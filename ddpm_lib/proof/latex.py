@@ -137,14 +137,8 @@ class _Reader(Calculus):
             behind = Scripts(rest[0])
             value = self.applied(scripts, group, behind)
             if value is not None:
-                squared = scripts.sup and scripts.name not in SPECIAL
-                if (
-                    squared
-                    or scripts.factorial
-                    or behind.primes
-                    or behind.star
-                    or (scripts.sup and (behind.sub or behind.sup))
-                ):
+                doubtful = scripts.sup and (scripts.name not in SPECIAL or behind.sub or behind.sup)
+                if doubtful or scripts.factorial or behind.primes or behind.star:
                     raise ValueError(f"latex: no reading of the marks at {text(scripts.node, rest[0])!r}")
                 return self.power(value, scripts if scripts.sup else behind), rest[1:]
         return self.symbol(scripts), rest

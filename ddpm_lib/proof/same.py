@@ -43,15 +43,15 @@ from ddpm_lib.proof.reduction import NAMED
 BOUND = {Sum: {"integer": True}, Product: {"integer": True}, Integral: {"real": True}, Limit: {"real": True}}
 
 
-def same(a: Expr, b: Expr) -> bool:
-    """Whether a and b, expressions or matrices of them, are one statement."""
-    matrices = [side for side in (a, b) if isinstance(side, (MatrixBase, MatrixExpr))]
-    if matrices:
-        if len({isinstance(side, MatrixBase) for side in matrices}) == 2:
-            # One of them is a product's value, multiplied out in an order that can't be seen any more.
-            a, b = (ImmutableMatrix(side).expand() for side in (a, b))
-        return len(matrices) == 2 and _matrix_form(a) == _matrix_form(b)
-    return a == b or form(a) == form(b)
+def same(shown: Expr, held: Expr) -> bool:
+    """Whether a displayed side and a verified one, expressions or matrices of them, are one statement."""
+    matrices = [isinstance(side, (MatrixBase, MatrixExpr)) for side in (shown, held)]
+    if not any(matrices):
+        return shown == held or form(shown) == form(held)
+    if all(matrices) and isinstance(held, MatrixBase) and not isinstance(shown, MatrixBase):
+        # Verified was the product's value, multiplied out in an order that can't be seen any more.
+        shown, held = ImmutableMatrix(shown).expand(), held.expand()
+    return all(matrices) and _matrix_form(shown) == _matrix_form(held)
 
 
 def form(e: Expr) -> tuple:
