@@ -97,13 +97,18 @@ class Calculus:
         return self.factors(above) / divisor
 
     def factors(self, nodes: list) -> Expr:
-        values, rest = [], nodes
+        values, rest, times = [], nodes, False
         while rest:
             if kind(rest[0]) == "gap":
-                rest = rest[1:]
+                times, rest = times or rest[0].children[0].type == "CDOT", rest[1:]
                 continue
+            if values and not times and (_is_number(rest[0]) or values[-1] is oo):
+                raise ValueError(
+                    f"latex: no reading of {text(*nodes)!r}: a sign is missing before {text(*rest)!r}"
+                )
             value, rest = self.factor(rest)
             values.append(value)
+            times = False
         return _joined(Mul, MatMul, values)
 
     def factor(self, nodes: list) -> tuple[Expr, list]:
@@ -295,6 +300,10 @@ def _joined(kind_of, kind_of_matrices, values: list) -> Expr:
     return (kind_of_matrices if matrices and len(values) > 1 else kind_of)(*values)
 
 
+def _is_number(node) -> bool:
+    return kind(node) == "scripted" and kind(node.children[0]) == "NUMBER"
+
+
 def _sign(token) -> Expr:
     return S.NegativeOne if token == "-" else S.One
 
@@ -316,6 +325,5 @@ def _check_that_it_ends(name: str, before: list, after: list) -> None:
     following = after[0] if gap is None else after[1]
     if kind(following) == "scripted" and kind(following.children[0]) == "FUNC":
         return
-    number = kind(before[0]) == "scripted" and kind(before[0].children[0]) == "NUMBER"
-    if gap is None or kind(gap.children[0]) == "CDOT" or number:
+    if gap is None or kind(gap.children[0]) == "CDOT" or _is_number(before[0]):
         raise ValueError(f"latex: is {text(*after)!r} in the argument of \\{name}? Set brackets")

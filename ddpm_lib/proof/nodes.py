@@ -138,7 +138,7 @@ def ends(node) -> tuple:
     """What stands below and above a sum, a product, an integral or a limit; None where nothing does."""
     found = {}
     for head, *inner in (part.children for part in node.children if kind(part) == "script"):
-        if str(head) in found or len(inner) != 1 or head.type not in ("UNDER", "CARET"):
+        if str(head) in found or len(inner) != 1 or kind(inner[0]) not in ("sum", "equation", "approach"):
             raise ValueError(f"latex: no reading of the ends in {text(node)!r}")
         found[str(head)] = inner[0]
     return found.get("_"), found.get("^")
