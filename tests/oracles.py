@@ -11,6 +11,7 @@ from ddpm_lib.schedule import before, cosine, linear
 
 F64 = torch.float64
 SCHEDULE = linear()
+STEPS = torch.tensor([1, 2, 10, 50, 200, 500, 900, 1000])
 
 # Short chains, over which a joint law is small enough to be written out.
 SHORT = {
