@@ -293,6 +293,9 @@ REFUSED = {
     r"\frac{d}{dz}": "no reading of the derivative",
     r"\frac{d}{dz}^2 z": "no reading of the derivative",
     r"\hat{a + b}": "no reading",
+    r"\lVert a + b \rVert": "expected one letter",
+    r"\left. a \right|_{a + b = 0}": "expected one letter",
+    r"\lim_{a \to b^+} a": "exponent",
     r"a \text{ if } b": r"unknown macro \\text",
     r"a \approx b": r"unknown macro \\approx",
     r"0.5 \% a": "unknown macro",
@@ -325,6 +328,7 @@ def test_several_equations_and_chains():
         assert is_same(reading, held)
     assert is_same(read("a = b = c", held), record([a, a], [b, c]))
     assert not is_same(read("a = b = c", held), record(a, c))
+    assert not is_same(read(r"a = b, \quad c = a", held), record([a, a], [b, a]))
     assert read(r"a \\ & \quad \le b", held) == (a, b, "<=")
     assert read(r"\frac{a}{b} \\[1ex] & \quad + c \\ & = 0 \tag{S 1}", held) == (a / b + c, 0, "==")
     with pytest.raises(ValueError, match="one kind of relation"):

@@ -46,6 +46,7 @@ from ddpm_lib.proof.nodes import (
     ends,
     factors,
     kind,
+    only_one,
     single,
     single_product,
     text,
@@ -137,7 +138,7 @@ class Calculus:
             (value,) = self.inside(node, "")
             return value
         if kind(node) == "norm":
-            return self.norm(Scripts(single(node.children[0])))
+            return self.norm(only_one(node.children[0]))
         if kind(node) == "at":
             return self.at(node)
         if kind(node) == "matrix":
@@ -226,7 +227,7 @@ class Calculus:
     def at(self, node) -> Expr:
         r"""The value of ``\left. f \right|_{x = a}``."""
         body, _, equation = node.children
-        x = self.symbol(Scripts(single(equation.children[0])))
+        x = self.symbol(only_one(equation.children[0]))
         return Subs(self.sum(body), x, self.sum(equation.children[1]))
 
     def big(self, node) -> Expr:
@@ -246,10 +247,10 @@ class Calculus:
         return {"sum": Sum, "prod": Product}[sort](value, (k, start, end)) * rest
 
     def limit(self, node, variable: Scripts, target) -> Expr:
-        end = single(target) and Scripts(single(target))
-        side = None
-        if end and end.sup and kind(end.sup[0]) == "SIGN":
-            side, value = str(end.sup[0]), self.atom(end.atom)
+        end, side = single(target), None
+        above = Scripts(end).sup if end is not None and _is_number(end) else None
+        if above and kind(above[0]) == "SIGN":  # 0^+
+            side, value = str(above[0]), self.atom(end.children[0])
         else:
             value = self.sum(target)
         x = self.bind(variable, real=True)

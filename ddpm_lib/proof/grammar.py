@@ -52,20 +52,8 @@ separator: COMMA | SEMI | MID | PAR
 """
 
 ENDS_A_FACTOR = ("NUMBER", "NAME", "PRIME", "BANG", *CLOSING)
-STARTS_A_FACTOR = (
-    "NUMBER",
-    "NAME",
-    "FUNC",
-    "ACCENT",
-    "_FRAC",
-    "_SQRT",
-    "_BINOM",
-    "BIG",
-    "_INT",
-    "OPEN",
-    "_BEGIN",
-)
-STARTS_A_FACTOR += ("_LAT", "_LABS", "_LNORM")
+STARTS_A_FACTOR = {"NUMBER", "NAME", "FUNC", "ACCENT", "_FRAC", "_SQRT", "_BINOM", "BIG", "_INT"}
+STARTS_A_FACTOR |= {"OPEN", "_BEGIN", "_LAT", "_LABS", "_LNORM"}
 
 
 def tree(side: list[Token]):

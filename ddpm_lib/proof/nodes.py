@@ -116,6 +116,14 @@ def single(node):
     return found[0] if len(found) == 1 and kind(found[0]) == "scripted" else None
 
 
+def only_one(node) -> Scripts:
+    """The one letter, number or bracket that a sum consists of, with its scripts."""
+    found = single(node)
+    if found is None:
+        raise ValueError(f"latex: expected one letter, got {text(node)!r}")
+    return Scripts(found)
+
+
 def brackets(node):
     r"""The brackets that a factor is, also those in braces that SymPy prints: \log{\left(x \right)}; else None."""
     atom = node.children[0] if kind(node) == "scripted" else node

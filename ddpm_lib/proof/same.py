@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import reduce
+from itertools import pairwise
 
 from sympy import (
     Add,
@@ -185,8 +186,12 @@ def difference(reading: Reading, record: dict) -> str:
     verified = list(zip(*_sides(record), strict=True))
     if len(displayed) != len(verified):
         return f"{len(displayed)} equations displayed, {len(verified)} verified"
-    chain = [(displayed[0][0], right) for _, right in displayed]
-    for pairs in (displayed, chain):
+    ways = [displayed]
+    if all(
+        before[1] == after[0] for before, after in pairwise(displayed)
+    ):  # a = b = c, verified as a = b and a = c
+        ways.append([(displayed[0][0], right) for _, right in displayed])
+    for pairs in ways:
         found = [
             f"{side} displayed as {shown}, verified as {held}"
             for pair, known in zip(pairs, verified, strict=True)

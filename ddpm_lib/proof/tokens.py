@@ -42,20 +42,25 @@ MACROS = {
     "": "displaystyle textstyle limits nolimits nonumber notag !",
 }
 KIND_OF_MACRO = {macro: kind for kind, macros in MACROS.items() for macro in macros.split()} | {" ": "SPACE"}
-KIND_OF_CHARACTER = {
-    **{
-        "+": "SIGN",
-        "-": "SIGN",
-        "/": "_SLASH",
-        "^": "CARET",
-        "_": "UNDER",
-        "'": "PRIME",
-        "!": "BANG",
-        "*": "STAR",
-    },
-    **{"{": "_LBRACE", "}": "_RBRACE", "(": "OPEN", "[": "OPEN", ")": "CLOSE", "]": "CLOSE"},
-    **{",": "COMMA", ";": "SEMI", "=": "_EQ", "<": "REL", ">": "REL", "~": "SPACE"},
+CHARACTERS = {
+    "SIGN": "+-",
+    "_SLASH": "/",
+    "CARET": "^",
+    "UNDER": "_",
+    "PRIME": "'",
+    "BANG": "!",
+    "STAR": "*",
+    "_LBRACE": "{",
+    "_RBRACE": "}",
+    "OPEN": "([",
+    "CLOSE": ")]",
+    "COMMA": ",",
+    "SEMI": ";",
+    "_EQ": "=",
+    "REL": "<>",
+    "SPACE": "~",
 }
+KIND_OF_CHARACTER = {character: kind for kind, several in CHARACTERS.items() for character in several}
 KIND_OF_FENCE = {
     **{r"\left.": "_LAT", r"\left|": "_LABS", r"\right|": "_RABS", r"\middle|": "MID"},
     **{r"\left\|": "_LNORM", r"\right\|": "_RNORM", r"\middle\|": "PAR"},

@@ -53,9 +53,7 @@ class Vocabulary:
         for search in searches:
             found = search(name, index)
             if found is not None:
-                square = (
-                    _table()[0].get(name, {}).get(found, 1)
-                )  # such as 2 for var, which is shown as sigma^2
+                square = _table()[0].get(name, {}).get(found, 1)  # 2 for var, which is shown as sigma^2
                 found = found if square == 1 else sqrt(found)
                 return found if power is None else found**power
         raise ValueError(f"latex: unknown letter {name}")
