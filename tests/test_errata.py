@@ -131,7 +131,8 @@ ITEMS = {
     ),
     "entropy": (
         [
-            (kl_integral(of_p, of_q, y), expectation(log(of_q), of_p, y) + expectation(log(of_p), of_p, y)),
+            (expectation(-log(of_p), of_p, y), expectation(log(of_p), of_p, y)),
+            (kl_integral(of_p, of_q, y), expectation(log(of_q / of_p), of_p, y)),
             (log(2 * pi * E * Rational(1, 10_000)) / 2, 0, ">="),  # of a step with the rate 1e-4
         ],
         [
