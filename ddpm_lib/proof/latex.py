@@ -7,7 +7,7 @@ the record. Conventions, where mathematics leaves a choice:
 - a function without brackets takes one factor, which a space set by hand, another function or the end must follow:
   ``\cos\phi\; x_0`` and ``\log \frac ab + c`` are read, ``\log a b`` is not, and neither is ``a/b c``;
 - ``q(x_t \mid x_{t-1}, x_0)`` is ``q(x_t, x_prev, x_0)``, the density of the first argument given the others;
-  ``q(x_0, x_t)`` is ``q_joint(x_0, x_t)`` if the record has that; ``q(x_k, \dots, x_T)`` is ``q_tail(k)``;
+  ``q(x_0, x_t)`` is ``q_joint(x_0, x_t)``, ``q(x_0, x_t \mid x_T)`` is ``q_given(x_0, x_t, x_T)``; ``q(x_k, \dots, x_T)`` is ``q_tail(k)``;
 - ``f_t(x)`` is ``f_t(x)`` or ``f(t, x)``, and ``w_t`` is ``w[t]`` or ``w(t)``, whichever the record has; and ``v``
   alone is the record's ``v(x_0, eps)``, if that is the only v in it;
 - ``\mathbb E_{q(x), p(y)}[f]`` and ``\mathrm{KL}(p(x) \,\|\, q(x))`` are the integrals (for a bit, sums) over x, and y;
@@ -37,6 +37,7 @@ from ddpm_lib.proof.tokens import equations
 from ddpm_lib.proof.vocabulary import Vocabulary
 
 CONSTANTS = {Name("pi"): pi, Name("e"): S.Exp1, Name("infty"): oo}
+LAWS = ("p", "q", "T", "E")  # what stands in their brackets has a bar before what is given
 SPECIAL = {Name("Gamma"): gamma, Name("erf"): erf}
 
 
@@ -175,23 +176,24 @@ class _Reader(Calculus):
         tails = [f for f, n in functions(name, "_tail") if n == 1]
         if any(kind(part) == "DOTS" for part in parts):
             return [f(self.first_of_tail(group)) for f in tails]
-        plain, joint, stepped = (
-            functions(name),
-            functions(name, "_joint"),
-            functions(name.stem) if name.sub else [],
-        )
-        if not (plain or joint or stepped or tails):
+        plain, joint, given = functions(name), functions(name, "_joint"), functions(name, "_given")
+        stepped = functions(name.stem) if name.sub else []
+        if not (plain or joint or given or stepped or tails):
             return []
         arguments = [self.sum(part) for part in parts]
-        several = "," in elements(group)[1].partition("|")[0]
+        before_bar, bar, _ = elements(group)[1].partition("|")
+        several, is_law = "," in before_bar, name.base in LAWS
+        joint = given if several and bar else joint if several else []
+        if is_law and (several or not bar) and len(arguments) > 1:
+            plain = []
         attempts = [
-            [f(*arguments) for f, n in joint if several and n == len(arguments)],
+            [f(*arguments) for f, n in joint if n == len(arguments)],
             [f(*arguments) for f, n in plain if n == len(arguments)],
             [f(index, *arguments) for f, n in stepped if index is not None and n == len(arguments) + 1],
             [f(N.T) for f in tails if arguments == [N.x_T]],
         ]
         found = next((attempt for attempt in attempts if attempt), [])
-        if not found and not (len(arguments) == 1 and not plain and not joint):
+        if not found and not (len(arguments) == 1 and not plain and not joint and not given):
             raise ValueError(f"latex: the record has no {name} of {len(arguments)} arguments")
         return found
 
