@@ -1,8 +1,11 @@
 """The command line: ``python -m ddpm_lib train mnist5k --out runs/a``, then ``... sample runs/a --out grid.png``.
 
+``python -m ddpm_lib ledger`` lists the book's equations.
+
 Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -19,6 +22,7 @@ from ddpm_lib.config import TrainConfig
 from ddpm_lib.denoiser import Clipped
 from ddpm_lib.presets import PRESETS
 
+BOOK = Path(__file__).resolve().parents[1] / "book"
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -64,6 +68,18 @@ class SampleJob:
     """Image i depends on (seed, i) alone."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True)
+class LedgerJob:
+    """List every labelled equation of the book: how it was checked, and what computes it."""
+
+    book: Path = BOOK
+    """Folder of the chapters."""
+    json: Flag = False
+    """Print JSON instead of text."""
+    mutants: Flag = False
+    """Also try wrong versions of each equation, which are to be refused; takes minutes."""
 
 
 def train(job: TrainJob) -> None:
@@ -119,6 +135,17 @@ def sample(job: SampleJob) -> None:
     )
 
 
+def ledger(job: LedgerJob) -> None:
+    """List every labelled equation of the book: how it was checked, and what computes it."""
+    try:
+        from ddpm_lib.proof import ledger as book
+
+        found = book.entries(job.book, job.mutants, progress=job.mutants)
+    except ImportError as error:
+        raise ValueError(f"ledger: {error}") from None
+    print(json.dumps(book.as_json(found), indent=1, ensure_ascii=False) if job.json else book.as_text(found))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     jobs = {name: TrainJob(out=tyro.MISSING, config=make()) for name, make in PRESETS.items()}
@@ -132,9 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train_preset, "sample": sample},
+            {"train": train_preset, "sample": sample, "ledger": ledger},
             prog="python -m ddpm_lib",
-            description="Train diffusion models and sample from them.",
+            description="Train diffusion models, sample from them, and list the book's checked equations.",
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
@@ -174,4 +201,4 @@ def _describe(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else str(device)
 
 
-__all__ = ["main", "sample", "train"]
+__all__ = ["ledger", "main", "sample", "train"]

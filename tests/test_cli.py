@@ -243,3 +243,12 @@ def test_an_interrupted_write_of_a_picture_leaves_the_old_one(tmp_path):
         interrupted()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["grid.png"]
+
+
+def test_the_ledger_lists_the_books_equations(root):
+    text = call("ledger")
+    assert text.returncode == 0, text.stderr
+    totals = json.loads(call("ledger", "--json").stdout)["totals"]
+    assert f"{totals['proved']:5d}  proved" in text.stdout
+    assert "eq-posterior-mean" in text.stdout
+    fails_with(call("ledger", "--book", root / "tests"), "book:", "labelled equations", "tests")

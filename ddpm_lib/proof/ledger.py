@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ddpm_lib.proof.book import Display, equations
 from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.latex import read
 from ddpm_lib.proof.same import difference
-from ddpm_lib.proof.trial import Verdict, verdict
+from ddpm_lib.proof.trial import verdict
 from ddpm_lib.proof.waivers import WAIVED
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
 CLAIMS = ("identity", "inequality")
+READ = "read back"
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Entry:
 
     kind: identity, inequality, definition or assumption. status: proved, checked or stated. by: the reason named.
     displayed: "read back" where the display is what was verified; else why it is not compared. computed_by: the
-    functions of ddpm_lib whose docstrings name it. mutants: how many were tried, refused and shown to be the same
-    equation; None where they were not asked for, or it makes no claim.
+    functions of ddpm_lib whose docstrings name it. slow: why the check takes long. mutants: how many were tried and
+    refused, which are the same equation and which survived; empty where they were not asked for, or nothing is claimed.
     """
 
     label: str
@@ -39,38 +44,52 @@ class Entry:
     displayed: str
     computed_by: tuple[str, ...]
     slow: str = ""
-    mutants: dict | None = None
+    mutants: dict = field(default_factory=dict)
 
 
-def entries(book: Path = BOOK, mutants: bool = False, wrap=lambda equations: equations) -> list[Entry]:
+def entries(book: Path, mutants: bool = False, progress: bool = False) -> list[Entry]:
     """The ledger of a folder of chapters, in their order.
 
-    mutants: whether to put each claim's mutants on trial, which takes a minute or more. wrap: called with the list
-    of equations, such as tqdm. Raises ValueError where the folder holds no labelled equation.
+    mutants: whether to put each claim's mutants on trial too, on all cores, which takes a minute or more. Raises
+    ValueError where the folder holds no labelled equation.
     """
     found = equations(book)
     if not found:
         raise ValueError(f"book: expected a folder of chapters with labelled equations, got {book}")
-    computed = implementations()
-    return [_entry(display, record, computed, mutants) for display, record in wrap(found)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) if mutants else nullcontext() as pool:
+        tried = pool.map(_trial, found) if pool else ({} for _ in found)
+        bar = tqdm(
+            zip(found, tried, strict=True),
+            "equations",
+            len(found),
+            leave=False,
+            disable=not progress,
+            unit="eq",
+        )
+        computed = implementations()
+        return [_entry(display, record, computed, trial) for (display, record), trial in bar]
 
 
-def _entry(display: Display, record: dict, computed: dict, mutants: bool) -> Entry:
-    shown = displayed(display, record)
-    tried = None
-    if mutants and record["kind"] in CLAIMS:
-        outcome = verdict(display if shown == "read back" else None, record)
-        tried = asdict(outcome) | {"tried": outcome.tried}
+def _trial(equation: tuple[Display, dict]) -> dict:
+    """What became of an equation's mutants; empty for one that claims nothing."""
+    display, record = equation
+    if record["kind"] not in CLAIMS:
+        return {}
+    outcome = verdict(display if displayed(display, record) == READ else None, record)
+    return asdict(outcome) | {"tried": outcome.tried}
+
+
+def _entry(display: Display, record: dict, computed: dict, trial: dict) -> Entry:
     return Entry(
         display.label,
         display.chapter,
         record["kind"],
         record["status"],
         record["by"],
-        shown,
+        displayed(display, record),
         tuple(computed.get(display.label, ())),
         record.get("slow", ""),
-        tried,
+        trial,
     )
 
 
@@ -81,7 +100,7 @@ def displayed(display: Display, record: dict) -> str:
     if display.label in WAIVED:
         return WAIVED[display.label]
     try:
-        return difference(read(display.latex, record), record) or "read back"
+        return difference(read(display.latex, record), record) or READ
     except ValueError as error:
         return "" if record["kind"] == "definition" else str(error)
 
@@ -96,8 +115,8 @@ def totals(ledger: Iterable[Entry]) -> dict[str, int]:
         **{f"{kind}": kinds[kind] for kind in ("identity", "inequality", "definition", "assumption")},
         "proved": sum(entry.status == "proved" for entry in claims),
         "checked": sum(entry.status == "checked" for entry in claims),
-        "read back": sum(entry.displayed == "read back" for entry in claims),
-        "waived": sum(entry.displayed != "read back" for entry in claims),
+        "read back": sum(entry.displayed == READ for entry in claims),
+        "waived": sum(entry.displayed != READ for entry in claims),
         "computed by the library": sum(bool(entry.computed_by) for entry in ledger),
     }
     if any(entry.mutants for entry in ledger):
@@ -122,7 +141,7 @@ def as_text(ledger: list[Entry]) -> str:
             lines += ["", chapter]
         marks = {"proved": "✓", "checked": "≈", "stated": "·"}
         words = [f"  {marks[entry.status]} {entry.label:{width}s}", f"{entry.kind:10s}", f"{entry.by:24s}"]
-        words.append({"read back": "=", "": " "}.get(entry.displayed, "≠"))
+        words.append({READ: "=", "": " "}.get(entry.displayed, "≠"))
         if entry.mutants:
             words.append(
                 f"{entry.mutants['refused']:2d}/{entry.mutants['tried'] - len(entry.mutants['equal'])}"
@@ -144,7 +163,7 @@ def as_markdown(ledger: list[Entry]) -> str:
     ]
     for entry in ledger:
         mark = {"proved": "✓", "checked": "≈", "stated": ""}[entry.status]
-        shown = {"read back": "✓"}.get(entry.displayed, entry.displayed)
+        shown = {READ: "✓"}.get(entry.displayed, entry.displayed)
         tried = entry.mutants
         score = f"{tried['refused']} of {tried['tried'] - len(tried['equal'])}" if tried else ""
         names = ", ".join(f"`{name}`" for name in entry.computed_by)
@@ -162,4 +181,4 @@ def as_markdown(ledger: list[Entry]) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["Entry", "Verdict", "as_json", "as_markdown", "as_text", "displayed", "entries", "totals"]
+__all__ = ["Entry", "as_json", "as_markdown", "as_text", "displayed", "entries", "totals"]
