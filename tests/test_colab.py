@@ -164,6 +164,13 @@ def test_a_notebook_gets_a_copy_and_a_button_that_opens_it(tmp_path, notebook):
     assert buttons == {"book/index": [], "search": []}
 
 
+def test_a_notebook_that_does_not_run_there_gets_neither(tmp_path, notebook):
+    notebook.metadata["colab"] = False
+    buttons = build(tmp_path, notebook, colab_copies.Repository("owner/name", COMMIT))
+    assert not any(buttons.values())
+    assert list((tmp_path / "site" / "colab").iterdir()) == []
+
+
 def test_without_a_repository_there_is_no_button_and_no_copy(tmp_path, notebook):
     buttons = build(tmp_path, notebook, None)
     assert not any(buttons.values())

@@ -105,9 +105,14 @@ def colab_copy(notebook: NotebookNode, source: str) -> NotebookNode:
 
 
 def notebook_path(app: Sphinx, docname: str) -> Path | None:
-    """The notebook that a page is made from; None for a page made from something else."""
+    """The notebook that a page is made from and that runs on Colab; None for any other page.
+
+    A notebook that reads the others, as the ledger does, says "colab": false in its metadata.
+    """
     path = Path(app.env.doc2path(docname))
-    return path if path.suffix == ".ipynb" else None
+    if path.suffix != ".ipynb" or not nbformat.read(path, as_version=4).metadata.get("colab", True):
+        return None
+    return path
 
 
 def set_repository(app: Sphinx) -> None:
