@@ -18,6 +18,7 @@ from sympy import (
     Piecewise,
     Product,
     S,
+    StrictLessThan,
     Sum,
     Symbol,
     cancel,
@@ -39,6 +40,7 @@ from ddpm_lib.proof.points import bits_in
 from ddpm_lib.proof.reduction import Chart, follow_steps, in_alphas, open_notation, plain_limits
 
 SMALL = 200  # operations up to which SymPy's own simplify is tried, on functions that the normal form leaves alone
+BOUND = (Integral, Limit, Sum, Product)
 DECIDED = (exp, log, AppliedUndef)
 
 
@@ -46,8 +48,14 @@ class NotProved(Exception):
     """SymPy did not get to the end; this says nothing about the claim."""
 
 
-def prove(left: Expr, right: Expr, relation: str = "==") -> str | None:
-    """How left == right (or <=, >=) was proved, in a few words; None if it was not."""
+def prove(left: Expr, right: Expr, relation: str = "==", where: tuple = ()) -> str | None:
+    """How left == right (or <=, >=) was proved, in a few words; None if it was not.
+
+    where: the claim's conditions. Of these, u < 1 for a positive u is used: u is then written 1 / (1 + w), w > 0.
+    """
+    below = {c.lhs: 1 / (1 + Symbol(f"_above_{c.lhs}", positive=True)) for c in where if _is_below_one(c)}
+    if below and not (left.has(*BOUND) or right.has(*BOUND)):
+        left, right = (_slopes_done(side).xreplace(below) for side in (left, right))
     bits = bits_in([left, right])
     cases = [dict(zip(bits, values, strict=True)) for values in product((S.Zero, S.One), repeat=len(bits))]
     how = ""
@@ -56,6 +64,14 @@ def prove(left: Expr, right: Expr, relation: str = "==") -> str | None:
         if how is None:
             return None
     return how + (f" in all {len(cases)} cases of {', '.join(map(str, bits))}" if bits else "")
+
+
+def _is_below_one(condition) -> bool:
+    return isinstance(condition, StrictLessThan) and condition.rhs == 1 and condition.lhs.is_positive is True
+
+
+def _slopes_done(e: Expr) -> Expr:
+    return e.replace(lambda f: isinstance(f, Derivative), lambda f: f.doit())
 
 
 def _prove_case(left: Expr, right: Expr, relation: str) -> str | None:

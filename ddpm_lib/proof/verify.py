@@ -175,7 +175,7 @@ def _check(claim: Claim) -> tuple[int, list[str], str | None]:
         if left == right:
             continue
         try:
-            how = prove(left, right, claim.relation)
+            how = prove(left, right, claim.relation, claim.where)
         except Diverges as error:
             raise ProofError(
                 f"{claim.name} has no value: {error}. Claimed by {claim.by}.", claim.label
