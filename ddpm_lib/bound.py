@@ -318,7 +318,7 @@ def simple_loss(
     eps: Tensor,
     y: Tensor | None = None,
 ) -> Tensor:
-    """The simple loss of each image, (B,): mean over coordinates of (net(x_t, t, y) - target)², DDPM Eq. 14.
+    """The square in Eq. (eq-simple-loss), mean over coordinates of (net(x_t, t, y) - target)², (B,), DDPM Eq. 14.
 
     x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε; the target is ε, x_0 or v by the objective (``denoiser.target``). x0, eps: (B, ...).
     t: (B,) integers in 1..T, best on the CPU. y: (B,) int64 labels or None. Raises ValueError for shapes that do not

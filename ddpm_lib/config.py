@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -83,14 +84,31 @@ class TrainConfig:
         return {"linear": schedules.linear, "cosine": schedules.cosine}[self.schedule](self.T)
 
     def lr_at(self, images_seen: int) -> float:
-        """The learning rate after so many images: a straight rise over ``warmup``, then half a cosine down to 0."""
+        """The learning rate of the update after so many images, 0 or more.
+
+        A straight rise over ``warmup``, Eq. (eq-warm-up), then half a cosine down to 0, Eq. (eq-learning-rate).
+        """
         if images_seen < self.warmup:
             return self.lr * (images_seen + self.batch) / (self.warmup + self.batch)
         progress = (images_seen - self.warmup) / max(self.images - self.warmup, 1)
-        return self.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(progress, 1.0))).item())
+        return self.lr / 2 * (1 + math.cos(math.pi * min(progress, 1)))
+
+    def half_life_at(self, images_seen: int) -> float:
+        """The average's half-life after so many images, in images, Eq. (eq-ema-ramp): short while the run is young."""
+        return min(self.ema_half_life, self.ema_ramp * images_seen)
+
+    def decay_at(self, images_seen: int) -> float:
+        """The average's decay in the update that ends there, 2^(-batch / half-life), Eq. (eq-ema-rate).
+
+        images_seen: 1 or more; before the first image there is nothing to average.
+        """
+        return 2 ** (-self.batch / self.half_life_at(images_seen))
 
     def draw_times(self, schedule: Schedule, n: int) -> Tensor:
-        """n steps t of 1..T, exactly those that sampling visits, from torch's generator, (n,) int64 on the CPU."""
+        """n steps t of 1..T, exactly those that sampling visits, from torch's generator, (n,) int64 on the CPU.
+
+        "middle": ⌈T u⌉ for u = 1 / (1 + e^(-z)) with standard normal z, whose density is Eq. (eq-times-density).
+        """
         if self.times == "uniform":
             return torch.randint(1, schedule.T + 1, (n,))
         return (torch.sigmoid(torch.randn(n)) * schedule.T).ceil().long().clamp(1, schedule.T)

@@ -50,7 +50,10 @@ def coefficients(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, T
 
 
 def target(objective: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What a network with this objective should answer: ε, x_0 or v = √ᾱ_t ε - √(1-ᾱ_t) x_0 (Salimans & Ho 2022)."""
+    """What a network with this objective should answer: ε, x_0 or v = √ᾱ_t ε - √(1-ᾱ_t) x_0, Eq. (eq-v).
+
+    v is Salimans & Ho's (2022). x0, eps: (B, ...). t: (B,) integers in 1..T.
+    """
     _check_objective(objective)
     if objective != "v":
         return eps if objective == "eps" else x0
@@ -61,7 +64,9 @@ def target(objective: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: Tenso
 def prediction(objective: str, schedule: Schedule, x_t: Tensor, answer: Tensor, t: Tensor) -> Prediction:
     """Turn a network's answer into x_0 and ε, so that x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε holds whatever the objective.
 
-    Raises ValueError for objective "eps" where ᾱ_t = 0: there x_t is all noise and x_0 cannot be had from ε.
+    From v by Eq. (eq-x0-from-v) and (eq-eps-from-v), which agree by Eq. (eq-consistent); from ε by
+    Eq. (eq-x0-from-eps); from x_0 by Eq. (eq-eps-from-x0). x_t, answer: (B, ...). t: (B,) integers in 1..T. Raises
+    ValueError for objective "eps" where ᾱ_t = 0: there x_t is all noise and x_0 cannot be had from ε.
     """
     _check_objective(objective)
     a, sigma = coefficients(schedule, t, x_t)
@@ -106,8 +111,9 @@ class NetworkDenoiser:
 class Clipped:
     """A denoiser whose x_0 is kept in [-1, 1], the range of images, and whose ε is derived again from it.
 
-    So x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε still holds. Ancestral sampling uses x_0 alone and does not care; for DDIM this
-    is the choice that some call "use clipped model output". Clipping biases oracles: leave it off to test them.
+    By Eq. (eq-eps-from-x0), so x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε still holds. Ancestral sampling uses x_0 alone and does
+    not care; for DDIM this is the choice that some call "use clipped model output". Clipping biases oracles: leave it
+    off to test them.
     """
 
     denoiser: Denoiser

@@ -87,7 +87,10 @@ class Trainer:
         return NetworkDenoiser(self.average.module, self.schedule, self.config.objective)
 
     def train_step(self) -> Tensor:
-        """One batch, one update; returns the batch's mean loss, a scalar on the device."""
+        """One batch, one update; returns the batch's mean loss, a scalar on the device.
+
+        The gradient is clipped to the length ``clip_gradient``, Eq. (eq-clip).
+        """
         config = self.config
         torch.manual_seed(draw_key(config.seed, self.step + 1))
         x0, y = self._batch()
@@ -170,9 +173,8 @@ class Trainer:
         return data.to_unit(self.images.pixels[index]), y
 
     def _blend(self, average: list[Tensor], current: list[Tensor], _) -> None:
-        """The exponential average's update: half-life ``ema_half_life`` images, shorter while the run is young."""
-        half_life = min(self.config.ema_half_life, self.config.ema_ramp * self.images_seen)
-        torch._foreach_lerp_(average, current, 1 - 0.5 ** (self.config.batch / half_life))
+        """The exponential average's update, Eq. (eq-ema), in place, with the decay of this moment."""
+        torch._foreach_lerp_(average, current, 1 - self.config.decay_at(self.images_seen))
 
     def _autocast(self):
         wanted = self.config.precision

@@ -111,7 +111,8 @@ class UNet(nn.Module):
     """net(x, t, y) -> an image-shaped answer; whether it means ε, x_0 or v is for the denoiser to say.
 
     Weights start as in DDPM: uniform with variance 1/fan_avg, biases at zero, and the last layer of each
-    block and of the network at zero, so that each block starts as the identity and the first answer is 0.
+    block and of the network at zero. So at first a block hands on what it got (through its 1×1 convolution where the
+    number of channels changes), and the answer is 0.
     """
 
     def __init__(self, config: UNetConfig):
@@ -160,7 +161,7 @@ class UNet(nn.Module):
         or devices.
         """
         self._check(x, t, y)
-        told = self.time(wave(t, self.config.width).to(self.time[0].weight.dtype))  # (B, 4 width)
+        told = self.time(wave(t.float(), self.config.width).to(self.time[0].weight.dtype))  # (B, 4 width)
         if self.label is not None:
             if y is None:
                 y = torch.full_like(t, self.config.num_classes, dtype=torch.int64)
@@ -209,13 +210,16 @@ class UNet(nn.Module):
 
 
 def wave(t: Tensor, width: int) -> Tensor:
-    """Steps as points on width/2 circles of rising period, (B,) -> (B, width) float32: sines, then cosines.
+    """Steps as points on n = width/2 circles of rising period, (B,) -> (B, width): sines, then cosines.
 
-    The angles are t · 10000^(-i / (width/2 - 1)) for i = 0..width/2 - 1, as in DDPM's code.
+    The angles are ω_k t for k = 1..n with ω_k = 10000^(-(k-1)/(n-1)), Eq. (eq-embedding-rate), as in DDPM's code; a
+    single one turns at rate 1. So the inner product of two steps is that of Eq. (eq-embedding-inner). Float64 for t in
+    float64, else float32.
     """
-    half = width // 2
-    rates = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / max(half - 1, 1)))
-    angles = t.float()[:, None] * rates  # (B, width/2)
+    n, dtype = width // 2, torch.promote_types(t.dtype, torch.float32)
+    places = torch.arange(n, dtype=dtype, device=t.device)  # k - 1
+    rates = torch.exp(places * (-math.log(10_000) / max(n - 1, 1)))
+    angles = t.to(dtype)[:, None] * rates  # (B, n)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
