@@ -1,8 +1,6 @@
 """Equations whose display is not compared with their record, each with its reason. The ledger shows them."""
 
 WAIVED: dict[str, str] = {
-    "eq-embedding-inner": "the record of this induction does not yet hold the left side",
-    "eq-ema-unrolled": "the record of this induction does not yet hold the left side",
     "eq-marginal-likelihood": "T integrals are displayed, one for each step; one stands for all in the record",
     "eq-entropy-bound": "displays the entropies by what they are of; the record has a letter for each",
 }
