@@ -102,6 +102,10 @@ CASES = {
     "eq-binomial-step": lambda w: law(w.binomial.step(w(N.bit_prev), w.t)),
     "eq-binomial-marginal": lambda w: law(w.binomial.marginal(w(N.bit_0), w.t)),
     "eq-binomial-odds": log_odds,
+    "eq-kl-normals": lambda w: w.gaussian.kl(
+        Normal(w(N.mean_p), w(N.var_p)), Normal(w(N.mean_q), w(N.var_q))
+    ),
+    "eq-kl-bernoulli": lambda w: w.binomial.kl(Bernoulli(w(N.prob_p)), Bernoulli(w(N.prob_q))),
     "eq-binomial-posterior": lambda w: law(w.binomial.posterior(w(N.bit_t), w(N.bit_0), w.t)),
 }
 READ, ADMISSIBLE = {}, {}
