@@ -7,7 +7,8 @@ the record. Conventions, where mathematics leaves a choice:
 - a function without brackets takes one factor, which a space set by hand, another function or the end must follow:
   ``\cos\phi\; x_0`` and ``\log \frac ab + c`` are read, ``\log a b`` is not, and neither is ``a/b c``;
 - ``q(x_t \mid x_{t-1}, x_0)`` is ``q(x_t, x_prev, x_0)``, the density of the first argument given the others;
-  ``q(x_0, x_t)`` is ``q_joint(x_0, x_t)``, ``q(x_0, x_t \mid x_T)`` is ``q_given(x_0, x_t, x_T)``; ``q(x_k, \dots, x_T)`` is ``q_tail(k)``;
+  ``q(x_0, x_t)`` is ``q_joint(x_0, x_t)``, ``q(x_0, x_t \mid x_T)`` is ``q_given(x_0, x_t, x_T)``;
+  ``q(x_k, \dots, x_T)`` is ``q_tail(k)``;
 - ``f_t(x)`` is ``f_t(x)`` or ``f(t, x)``, and ``w_t`` is ``w[t]`` or ``w(t)``, whichever the record has; and ``v``
   alone is the record's ``v(x_0, eps)``, if that is the only v in it;
 - ``\mathbb E_{q(x), p(y)}[f]`` and ``\mathrm{KL}(p(x) \,\|\, q(x))`` are the integrals (for a bit, sums) over x, and y;

@@ -84,7 +84,7 @@ def previous(count: int) -> list[Symbol]:
 
 
 def parts(side) -> list[Expr]:
-    """A side as the list of its parts: one for an expression, each entry of a sequence, a matrix or a product of some."""
+    """A side as the list of its parts: one for an expression, each entry of a sequence, or of a product of matrices."""
     if isinstance(side, MatrixExpr):
         side = side.doit().as_explicit()
     several = isinstance(side, (list, tuple, MatrixBase))
