@@ -47,3 +47,15 @@ def test_bytes_survive_the_way_to_the_models_scale_and_back():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_batch_comes_from_wherever_the_images_are(monkeypatch):
+    digits = data.load("mnist5k", "test")
+    pixels, labels = digits.batch(torch.tensor([499, 0]), "cpu")
+    assert torch.equal(pixels, digits.pixels[[499, 0]])
+    assert labels.tolist() == [9, 0]
+    assert digits.to("meta").pixels.device.type == "meta"
+    monkeypatch.setattr(data, "_free_memory", lambda device: 2 * digits.pixels.nbytes - 1)
+    stayed = digits.to("meta")
+    assert stayed.pixels.device.type == "cpu"
+    assert [part.device.type for part in stayed.batch(torch.tensor([0]), "meta")] == ["meta", "meta"]
