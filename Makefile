@@ -11,6 +11,8 @@ endif
 # The stamp is written last, so an install that was interrupted is taken up again.
 STAMP  := $(VENV)/.installed
 CHAPTERS = $(wildcard book/*.ipynb)
+# Tests run side by side, a file at a time, each process on one thread; a notebook's cells stay together.
+WORKERS ?= auto
 
 START  := $(shell date +%s)
 elapsed = @s=$$(( $$(date +%s) - $(START) )); printf '%s in %d min %02d s\n' $(1) $$((s / 60)) $$((s % 60))
@@ -27,7 +29,7 @@ book: site ## build the book into _build/html from the committed outputs
 test: site ## build the book, then lint, test the library, re-run the notebooks, test the site
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest tests $(CHAPTERS) --nbval --nbval-current-env --nbval-cell-timeout=900 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(CHAPTERS) -n $(WORKERS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=900 \
 	    --nbval-sanitize-with=tests/nbval_sanitize.cfg
 	$(call elapsed,"All tests passed")
 

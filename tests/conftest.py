@@ -1,4 +1,4 @@
-"""What all tests share: fixed seeds, two threads, and a visible skip for tests that need a CUDA device."""
+"""What all tests share: fixed seeds, few threads, and a visible skip for tests that need a CUDA device."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,9 @@ settings.load_profile("book")
 
 
 def pytest_configure():
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    # Two threads; one where test processes run side by side, since they would wait for each other at every operation.
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    torch.set_num_threads(min(2, os.cpu_count() or 1) if alone else 1)
 
 
 def pytest_collection_modifyitems(items):
