@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from sympy import (
     Abs,
     Add,
@@ -56,23 +58,23 @@ FUNCTIONS = {"log": log, "ln": log, "exp": exp, "sin": sin, "cos": cos, "tan": t
 FUNCTIONS |= {"sinh": sinh, "cosh": cosh, "tanh": tanh}
 
 
-class Calculus:
-    """Turns trees into SymPy objects. Subclasses say what a letter is, in ``symbol`` and ``letter``."""
+class Calculus(ABC):
+    """Turns trees into SymPy objects. Subclasses say what a letter is."""
 
     def __init__(self):
         self.bound: list[dict[Name, Symbol]] = []
 
+    @abstractmethod
     def symbol(self, scripts: Scripts) -> Expr:
         """The value of a letter that nothing is applied to, with its exponent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def norm(self, scripts: Scripts) -> Expr:
         """The length of a vector that only its letter is known of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def letter(self, scripts: Scripts, rest: list) -> tuple[Expr, list]:
         """The value of a letter and of the brackets that it is applied to, and the nodes after them."""
-        raise NotImplementedError
 
     # sums, products, powers
 

@@ -102,7 +102,7 @@ def displayed(display: Display, record: dict) -> str:
     try:
         return difference(read(display.latex, record), record) or READ
     except ValueError as error:
-        return "" if record["kind"] == "definition" else str(error)
+        return str(error)
 
 
 def totals(ledger: Iterable[Entry]) -> dict[str, int]:
