@@ -6,7 +6,6 @@ from sympy import (
     Abs,
     Derivative,
     E,
-    Function,
     IndexedBase,
     Integral,
     Limit,
@@ -37,7 +36,6 @@ from ddpm_lib.proof.distributions import (
     kl_bernoulli,
     kl_integral,
     normal_pdf,
-    unknown_density,
 )
 from ddpm_lib.proof.prover import prove
 from tests.proof_cases import (
@@ -51,13 +49,25 @@ from tests.proof_cases import (
     step,
     toward_half,
 )
-from tests.true_claims import TRUE
-
-t, s, T, k, n, x, x_0, x_t, x_prev, x_T = N.t, N.s, N.T, N.k, N.n, N.x, N.x_0, N.x_t, N.x_prev, N.x_T
-alpha, alpha_bar, beta, beta_tilde = N.alpha, N.alpha_bar, N.beta, N.beta_tilde
-snr, sigma, rate = N.snr, N.sigma, N.rate
-f, g, h = unknown_density("f"), unknown_density("g"), Function("h", real=True)
-u = IndexedBase("u", real=True)
+from tests.true_claims import (
+    TRUE,
+    T,
+    alpha,
+    alpha_bar,
+    beta,
+    beta_tilde,
+    f,
+    k,
+    n,
+    rate,
+    s,
+    sigma,
+    snr,
+    t,
+    x_0,
+    x_prev,
+    x_t,
+)
 
 
 def refused(lhs, rhs, by="algebra", **options) -> ProofError:
