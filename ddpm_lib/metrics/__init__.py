@@ -17,29 +17,46 @@ from ddpm_lib.metrics.digits import (
 from ddpm_lib.metrics.distances import (
     frechet_between,
     frechet_distance,
+    frechet_interval,
     kernel_distance,
+    kernel_interval,
     kernel_subsets,
     moments,
     nearest,
 )
 from ddpm_lib.metrics.extractors import Extractor, features, inception_features
-from ddpm_lib.metrics.intervals import share_interval
+from ddpm_lib.metrics.intervals import (
+    jackknife_interval,
+    mean_interval,
+    median_interval,
+    share_interval,
+    smaller_interval,
+)
+from ddpm_lib.metrics.report import Report, Row
 
 __all__ = [
     "CLASSIFIER",
     "DigitClassifier",
     "Extractor",
+    "Report",
+    "Row",
     "correct",
     "digit_features",
     "features",
     "frechet_between",
     "frechet_distance",
+    "frechet_interval",
     "inception_features",
+    "jackknife_interval",
     "kernel_distance",
+    "kernel_interval",
     "kernel_subsets",
     "load_classifier",
+    "mean_interval",
+    "median_interval",
     "moments",
     "nearest",
     "share_interval",
+    "smaller_interval",
     "train_digit_classifier",
 ]

@@ -135,7 +135,7 @@ def write_classifier(out: Path, seed: int = 0, epochs: int = 30) -> None:
 
     out: folder for model.safetensors and card.json. seed: decides every draw. epochs: passes over the 4,500 digits.
     """
-    begun = time.perf_counter()
+    begun, commit = time.perf_counter(), _commit()
     net = train_digit_classifier(seed, epochs)
     seconds, held_out = time.perf_counter() - begun, data.load("mnist5k", "test")
     hits = int(correct(net, held_out).sum())
@@ -144,7 +144,7 @@ def write_classifier(out: Path, seed: int = 0, epochs: int = 30) -> None:
     card = {
         "what": "digit classifier; its penultimate layer is the feature space of the Fréchet and kernel distances",
         "command": f"python -m ddpm_lib.metrics --out {out} --seed {seed} --epochs {epochs}",
-        "commit": _commit(),
+        "commit": commit,
         "data": "mnist5k, split train: 4,500 digits, each time turned, scaled, sheared and moved a little",
         "seed": seed,
         "images_seen": epochs * len(data.load("mnist5k", "train")),
@@ -174,7 +174,7 @@ def _commit() -> str:
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-        files = [".", "../data.py"]
+        files = ["digits.py", "../data.py"]
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *files]).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
