@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ddpm_lib.checkpoint import replacing
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L", "LA", "La", "F")  # Pillow's modes; and I, I;16, ... of more than 8 bits
 SPLITS = {"train", "test", "val", "valid", "validation"}
 FORMAT = 1  # of the decoded file; to be raised when decoding changes
@@ -99,7 +100,6 @@ def decoded(path: Path, names: list[str], size: int | None, channels: int | None
 
 def _image_names(path: Path) -> list[str]:
     """The images below path by their names' endings, sorted, links followed, hidden files and folders left out."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
 
     def refuse(error: OSError):
         raise error
@@ -114,9 +114,9 @@ def _image_names(path: Path) -> list[str]:
         for name in files:
             if not name.startswith("."):
                 relative = (Path(here) / name).relative_to(path).as_posix()
-                (images if name.lower().endswith(IMG_EXTENSIONS) else others).append(relative)
+                (images if name.lower().endswith(ENDINGS) else others).append(relative)
     if not images:
-        raise ValueError(f"data: no images in {path}; expected files named {', '.join(IMG_EXTENSIONS)}")
+        raise ValueError(f"data: no images in {path}; expected files named {', '.join(ENDINGS)}")
     if others:
         warnings.warn(f"{path}: left out, as no images by their names: {_some(sorted(others))}", stacklevel=5)
     return sorted(images)

