@@ -70,3 +70,16 @@ def test_a_batch_comes_from_wherever_the_images_are(monkeypatch):
     stayed = digits.to("meta")
     assert stayed.pixels.device.type == "cpu"
     assert [part.device.type for part in stayed.batch(torch.tensor([0]), "meta")] == ["meta", "meta"]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("resident", [True, False])
+def test_cuda_gets_the_same_batch_from_its_own_memory_and_from_the_cpus(monkeypatch, resident):
+    digits, index = data.load("mnist5k", "test"), torch.tensor([499, 0])
+    if not resident:
+        monkeypatch.setattr(data, "_free_memory", lambda device: 0)
+    there = digits.to("cuda")
+    assert there.pixels.is_cuda is resident
+    for got, expected in zip(there.batch(index, "cuda"), digits.batch(index, "cpu"), strict=True):
+        assert got.is_cuda
+        assert torch.equal(got.cpu(), expected)
