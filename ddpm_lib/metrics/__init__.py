@@ -26,6 +26,7 @@ from ddpm_lib.metrics.distances import (
 )
 from ddpm_lib.metrics.extractors import Extractor, features, inception_features
 from ddpm_lib.metrics.intervals import (
+    GROUPS,
     jackknife_interval,
     mean_interval,
     median_interval,
@@ -36,6 +37,7 @@ from ddpm_lib.metrics.report import Report, Row
 
 __all__ = [
     "CLASSIFIER",
+    "GROUPS",
     "DigitClassifier",
     "Extractor",
     "Report",

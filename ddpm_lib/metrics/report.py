@@ -18,6 +18,11 @@ class Row:
     high: float
     how: str
 
+    @classmethod
+    def of(cls, key: str, title: str, n: int, told: tuple[float, float, float], how: str) -> Row:
+        """The row of a value and its interval, told as (value, low, high), as the ``..._interval`` functions do."""
+        return cls(key, title, told[0], n, told[1], told[2], how)
+
 
 @dataclass(frozen=True)
 class Report:
