@@ -159,7 +159,7 @@ def _fetched(name: str, make: type, root: Path, train: bool):
             files = getattr(make, "filename", f"{make.__name__}/raw/{{train,t10k}}-*-ubyte.gz")
             raise OSError(
                 f"data: could not get {name}: {' '.join(str(error).split())}. Check the connection and the space on "
-                f"the disk, or copy {files} into {root} by hand"
+                f"the disk, or copy the official files to {root / files} by hand"
             ) from None
         finally:
             socket.setdefaulttimeout(patience)
