@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ddpm_lib import _diffusers
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,24 @@ class UNet(nn.Module):
             low, high = y.min().item(), y.max().item()
             if low < 0 or high > config.num_classes:
                 raise ValueError(f"y: expected labels in 0..{config.num_classes}, got {low}..{high}")
+
+
+def load_diffusers(folder: Path | str) -> UNet:
+    """The network that a diffusers ``UNet2DModel`` is, from its own folder or that of its pipeline; in evaluation mode.
+
+    folder: holds ``config.json`` and ``diffusion_pytorch_model.safetensors``, itself or in ``unet/``. Same inputs give
+    the same output to 1e-5. But their steps count from 0: what is step t here is step t - 1 to a network that was
+    trained there, so ask for ``net(x, t - 1)``. Its classes keep their numbers; the null label adds nothing.
+    Raises ValueError, naming the file or the field, for what is missing, damaged or cannot be this network.
+    """
+    fields, weights = _diffusers.read(folder)
+    try:
+        with torch.device("meta"):
+            net = UNet(UNetConfig(**fields))
+        net.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return net.eval()
 
 
 def wave(t: Tensor, width: int) -> Tensor:
