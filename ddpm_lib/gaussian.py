@@ -83,3 +83,25 @@ class GaussianDiffusion:
     def _check(self, name: str, x: Tensor, t: Tensor, low: int) -> None:
         check_steps("t", t, low, self.schedule.T)
         check_batch(name, x, t)
+
+
+def reverse_variances(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
+    """The reverse step's variances σ_t², float64, by t = 0..T: (T+1,), or (T+1, ...) where pixels differ.
+
+    variance: "beta" for β_t, "posterior" for β̃_t, or such a table; a table's entry 0 is not used. As β̃_1 = 0 is no
+    variance, σ_1² = β_1 with "posterior" too. Raises ValueError for another name, length or a variance not positive.
+    """
+    if isinstance(variance, Tensor):
+        if variance.ndim < 1 or len(variance) != schedule.T + 1:
+            raise ValueError(
+                f"variance: expected a table of {schedule.T + 1} entries, got {tuple(variance.shape)}"
+            )
+        table = variance.detach().to("cpu", torch.float64)
+        if not (table[1:] > 0).all() or not table[1:].isfinite().all():
+            raise ValueError("variance: expected positive and finite values at t = 1..T")
+        return table
+    if variance not in ("beta", "posterior"):
+        raise ValueError(f"variance: expected 'beta', 'posterior' or a table, got {variance!r}")
+    table = (schedule.beta if variance == "beta" else schedule.beta_tilde).clone()
+    table[1] = schedule.beta[1]
+    return table

@@ -4,8 +4,8 @@ from itertools import product
 
 import torch
 
-from ddpm_lib.bound import reverse_variances
 from ddpm_lib.denoiser import Prediction
+from ddpm_lib.gaussian import reverse_variances
 from ddpm_lib.oracle import EmpiricalOracle, GaussianOracle, MixtureOracle
 from ddpm_lib.schedule import before, cosine, linear
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ddpm_lib.denoiser import Clipped, NetworkDenoiser, coefficients, prediction, target
+from ddpm_lib.kernel import standard_normal
 from ddpm_lib.oracle import GaussianOracle
-from ddpm_lib.samplers import ancestral, ddim, sample, seeded, standard_normal
+from ddpm_lib.samplers import ancestral, ddim, sample, seeded
 from ddpm_lib.schedule import cosine, from_betas, linear, spaced_steps
 
 MEAN = torch.tensor([0.3, -0.5, 0.1], dtype=torch.float64)

@@ -1,0 +1,128 @@
+"""Deterministic samplers against the exact flow: their orders, inversion, and an independent party."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_lib.oracle import GaussianOracle, MixtureOracle
+from ddpm_lib.samplers import ddim, ddim_inversion, dpm_solver, euler, heun, sample, slerp
+from ddpm_lib.schedule import constant_share, linear, spaced_steps
+
+SCHEDULE = linear()
+MEAN = torch.tensor([0.3, -0.5], dtype=torch.float64)
+VAR = torch.tensor([0.04, 0.3], dtype=torch.float64)
+GAUSSIAN = GaussianOracle(SCHEDULE, MEAN, VAR)
+MIXTURE = MixtureOracle(
+    SCHEDULE,
+    torch.tensor([[-0.6, 0.1], [0.4, 0.2]], dtype=torch.float64),
+    torch.full((2,), 0.05, dtype=torch.float64),
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+)
+X_T = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def at_step_one(solver, oracle, S, spacing="uniform", schedule=SCHEDULE):
+    """The state that S steps of a solver give at t = 1: the last step, to 0, is Euler's for all of them."""
+    steps = list(solver(oracle, X_T, schedule.respace(spaced_steps(schedule.T, S, spacing))))
+    assert steps[-1].t == 1
+    return steps[-1].x_t
+
+
+def exact_flow(oracle, x_T, start, end):
+    """Where the probability-flow ODE of Gaussian data takes x_T: x̄ keeps its number of standard deviations."""
+    (a, noise), (b, less) = (
+        (SCHEDULE.alpha_bar[t], SCHEDULE.one_minus_alpha_bar[t] / SCHEDULE.alpha_bar[t]) for t in (start, end)
+    )
+    spread = ((oracle.var + less) / (oracle.var + noise)).sqrt()
+    return b.sqrt() * (oracle.mean + (x_T / a.sqrt() - oracle.mean) * spread)
+
+
+@pytest.mark.parametrize("oracle", ["gaussian", "mixture"])
+@pytest.mark.parametrize(("solver", "order"), [(ddim, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
+def test_a_solvers_error_falls_with_its_order(solver, order, oracle):
+    oracle = {"gaussian": GAUSSIAN, "mixture": MIXTURE}[oracle]
+    exact = exact_flow(GAUSSIAN, X_T, 1000, 1) if oracle is GAUSSIAN else at_step_one(heun, MIXTURE, 1000)
+    counts = [63, 125, 250, 500] if order == 1 else [63, 125, 250]
+    errors = [(at_step_one(solver, oracle, S) - exact).square().mean().sqrt().item() for S in counts]
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.25 if order == 1 else 0.45), errors
+
+
+def test_heun_on_all_steps_is_the_exact_flow_of_gaussian_data():
+    torch.testing.assert_close(
+        at_step_one(heun, GAUSSIAN, 1000), exact_flow(GAUSSIAN, X_T, 1000, 1), rtol=0, atol=1e-4
+    )
+
+
+def test_a_second_order_solver_is_nearer_with_fewer_questions():
+    exact = exact_flow(GAUSSIAN, X_T, 1000, 1)
+
+    def error(solver, S):
+        return (at_step_one(solver, GAUSSIAN, S) - exact).square().mean().sqrt()
+
+    assert error(heun, 100) < error(ddim, 500) / 2  # 199 questions against 500
+
+
+def test_inversion_returns_to_the_start_at_first_order():
+    x_0 = GAUSSIAN.sample(64, torch.Generator().manual_seed(1))
+    errors, counts = [], [50, 100, 200, 400]
+    for S in counts:
+        schedule = SCHEDULE.respace(spaced_steps(1000, S))
+        *_, up = ddim_inversion(GAUSSIAN, x_0, schedule)
+        assert (up.t, up.t_prev) == (schedule.steps[-2], 1000)
+        *_, down = ddim(GAUSSIAN, up.x, schedule)
+        errors.append((down.x - x_0).abs().mean().item())
+    assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("S", [7, 13, 50])
+def test_dpm_solver_agrees_with_diffusers(S):
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        beta_start=1e-4,
+        beta_end=0.02,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        timestep_spacing="trailing",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+        euler_at_final=True,
+    )
+    theirs.set_timesteps(S)
+    x = X_T.float()
+    taus = [int(t) + 1 for t in theirs.timesteps]
+    schedule = SCHEDULE.respace(sorted(taus))
+    oracle = GaussianOracle(SCHEDULE, MEAN.float(), VAR.float())
+    ours = list(dpm_solver(oracle, x, schedule))
+    for step, t in zip(ours, theirs.timesteps, strict=True):
+        eps = oracle(x, torch.full((len(x),), int(t) + 1)).eps
+        x = theirs.step(eps, t, x).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-4, atol=1e-5)
+
+
+def test_slerp_keeps_the_variance_of_noise():
+    a, b = torch.randn(2, 4, 1, 50, 50)
+    assert slerp(a, b, 0.5).var().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(slerp(a, b, 0.0), a)
+    torch.testing.assert_close(slerp(a, b, 1.0), b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+
+
+def test_a_solver_that_needs_a_signal_says_so():
+    oracle = GaussianOracle(constant_share(10), MEAN, VAR)
+    for solver in (euler, heun, dpm_solver):
+        with pytest.raises(ValueError, match=r"schedule: expected alpha_bar\[T\] > 0"):
+            next(solver(oracle, X_T))
+
+
+@pytest.mark.parametrize("solver", [ddim, euler, heun, dpm_solver])
+def test_states_on_the_way_are_kept_when_asked_for(solver):
+    shape = (3, 2)
+    states = sample(GAUSSIAN, shape, solver, steps=10, return_every=4)
+    assert states.shape == (4, *shape)  # the noise, steps 4 and 8, and the end
+    torch.testing.assert_close(states[-1], sample(GAUSSIAN, shape, solver, steps=10))
+    assert math.isclose(states[0].std().item(), 1, abs_tol=0.7)
+    with pytest.raises(ValueError, match="return_every: expected a number of steps >= 1, got 0"):
+        sample(GAUSSIAN, shape, solver, steps=10, return_every=0)
