@@ -1,0 +1,157 @@
+"""Guidance: a class is asked for while sampling. A guided denoiser is a ``Denoiser``, so it works with every sampler.
+
+By Bayes ∇log q(x_t|y) = ∇log q(x_t) + ∇log p(y|x_t). A classifier gives the last term, or the difference of a
+conditional and an unconditional denoiser does; a scale above 1 takes more of it than Bayes would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddpm_lib.denoiser import Denoiser, Prediction, coefficients
+from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
+from ddpm_lib.schedule import Schedule, before
+
+LogProb = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (B, ...), t (B,) integers) -> log p(y|x_t), (B,), each image's own; it must be differentiable in x_t."""
+
+
+def log_prob_of(classifier: Callable[[Tensor, Tensor], Tensor], y: Tensor) -> LogProb:
+    """log p(y|x_t) of a classifier (x_t, t) -> logits (B, classes), for labels y (B,) int64."""
+
+    def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
+        logits = classifier(x_t, t)
+        if y.shape != logits.shape[:1]:
+            raise ValueError(f"y: expected {len(logits)} labels, one an image, got shape {tuple(y.shape)}")
+        return logits.log_softmax(1).gather(1, y.to(logits.device)[:, None])[:, 0]
+
+    return log_prob
+
+
+def gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
+    """∇_x log p(y|x) at x (B, ...), in x's shape; no gradient runs through it."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (found,) = torch.autograd.grad(log_prob(x, t).sum(), x)
+    return found
+
+
+@dataclass(frozen=True)
+class ClassifierGuided:
+    """Classifier guidance on the noise, ε̂ - s √(1-ᾱ_t) ∇log p(y|x_t), Dhariwal & Nichol 2021, algorithm 2.
+
+    With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0.
+    """
+
+    denoiser: Denoiser
+    log_prob: LogProb
+    scale: float = 1.0
+
+    def __post_init__(self):
+        _check_scale(self.scale)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
+        seen = self.denoiser(x_t, t)
+        return _with_eps(self, x_t, t, seen.eps - self.scale * seen.sigma * gradient(self.log_prob, x_t, t))
+
+
+@dataclass(frozen=True)
+class MeanShifted:
+    """Classifier guidance on the mean of DDPM's step, μ + s σ_t² ∇log p(y|·), Dhariwal & Nichol 2021, algorithm 1.
+
+    As a denoiser it answers with the x_0 whose posterior mean is that shifted mean, so it is meant for ``ancestral`` on
+    the very same schedule and variance. at: where the gradient is taken: "mean", at μ and the step it belongs to (the
+    expansion that the paper makes), or "x_t", at x_t and t. The last step, which adds no noise, is not shifted.
+    schedule: the steps that are visited, the denoiser's unless given. variance: see ``gaussian.reverse_variances``.
+    """
+
+    denoiser: Denoiser
+    log_prob: LogProb
+    scale: float = 1.0
+    schedule: Schedule | None = None
+    variance: str | Tensor = "posterior"
+    at: str = "mean"
+
+    def __post_init__(self):
+        _check_scale(self.scale)
+        if self.at not in ("mean", "x_t"):
+            raise ValueError(f"at: expected 'mean' or 'x_t', got {self.at!r}")
+        object.__setattr__(self, "schedule", self.schedule or self.denoiser.schedule)
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
+        seen, s = self.denoiser(x_t, t), self.schedule
+        i = torch.searchsorted(s.steps, t.cpu())
+        if (i > s.T).any() or (s.steps[i.clamp(max=s.T)] != t.cpu()).any():
+            raise ValueError(
+                f"t: expected steps of the schedule that is sampled on, got {t.unique().tolist()}"
+            )
+        if self.at == "mean":
+            x, when = GaussianDiffusion(s).posterior(x_t, seen.x0, i).mean, s.steps[i - 1].clamp(min=1)
+        else:
+            x, when = x_t, t
+        on_x0 = before(s.alpha_bar).sqrt() * s.beta / s.one_minus_alpha_bar  # of x_0 in the posterior's mean
+        shift = self.scale * reverse_variances(s, self.variance) / on_x0
+        shift[:2] = 0  # no noise in the last step, and no shift
+        x0 = seen.x0 + s.at(shift, i, x_t) * gradient(self.log_prob, x, when.to(t.device))
+        a, sigma = coefficients(self.denoiser.schedule, t, x_t)
+        return Prediction(x0, (x_t - a * x0) / sigma, sigma)
+
+
+@dataclass(frozen=True)
+class ClassifierFree:
+    """Classifier-free guidance, ε̂ = ε_∅ + s (ε_y - ε_∅), Ho & Salimans 2022.
+
+    scale: s, the convention of most code: 0 takes no notice of the class, 1 is the conditional denoiser, above 1
+    sharpens. The paper's own weight is w = s - 1, Eq. 6: (1+w) ε_y - w ε_∅; see ``of_weight``.
+    interval: guidance acts at steps t with low < t <= high; outside of it the conditional denoiser answers alone.
+    """
+
+    conditional: Denoiser
+    unconditional: Denoiser
+    scale: float = 1.0
+    interval: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        _check_scale(self.scale)
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
+            raise ValueError(f"interval: expected 0 <= low < high, got {self.interval}")
+
+    @classmethod
+    def of_weight(
+        cls, conditional: Denoiser, unconditional: Denoiser, weight: float, **options
+    ) -> ClassifierFree:
+        """The same by the paper's weight w >= -1: w = 0 is the conditional denoiser."""
+        return cls(conditional, unconditional, 1 + weight, **options)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.conditional.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
+        low, high = self.interval or (0, self.schedule.T)
+        told = self.conditional(x_t, t)
+        if self.scale == 1 or (t.device.type != "meta" and not ((low < t) & (t <= high)).any()):
+            return told
+        free = self.unconditional(x_t, t)
+        inside = ((low < t) & (t <= high)).to(x_t.device).view(-1, *[1] * (x_t.ndim - 1))
+        s = torch.where(inside, self.scale, 1.0).to(x_t.dtype)
+        return Prediction(free.x0 + s * (told.x0 - free.x0), free.eps + s * (told.eps - free.eps), told.sigma)
+
+
+def _with_eps(denoiser: Denoiser, x_t: Tensor, t: Tensor, eps: Tensor) -> Prediction:
+    """ε and the x_0 that goes with it, so that x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε holds."""
+    a, sigma = coefficients(denoiser.schedule, t, x_t)
+    return Prediction((x_t - sigma * eps) / a, eps, sigma)
+
+
+def _check_scale(scale: float) -> None:
+    if not scale >= 0:
+        raise ValueError(f"scale: expected a number >= 0, got {scale}")

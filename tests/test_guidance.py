@@ -1,0 +1,161 @@
+"""Guidance against exact answers: mixtures, whose classes are their components, and Gaussian data."""
+
+import pytest
+import torch
+
+from ddpm_lib.gaussian import GaussianDiffusion
+from ddpm_lib.guidance import ClassifierFree, ClassifierGuided, MeanShifted, gradient, log_prob_of
+from ddpm_lib.oracle import GaussianOracle, MixtureOracle
+from ddpm_lib.samplers import ancestral, ddim, dpm_solver, sample, seeded
+from ddpm_lib.schedule import cosine, linear, spaced_steps
+
+SCHEDULE = linear()
+MEANS = torch.tensor([[-0.6, 0.1], [0.4, 0.2]], dtype=torch.float64)
+MIXTURE = MixtureOracle(
+    SCHEDULE,
+    MEANS,
+    torch.tensor([0.05, 0.02], dtype=torch.float64),
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+)
+ONE = GaussianOracle(SCHEDULE, MEANS[1], torch.full((2,), 0.02, dtype=torch.float64))
+X = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+STEPS = torch.tensor([1, 20, 200, 500, 900, 1000])
+
+
+def class_one(x_t, t):
+    return MIXTURE.responsibilities(x_t, t)[:, 1].log()
+
+
+def class_zero(x_t, t):
+    return MIXTURE.responsibilities(x_t, t)[:, 0].log()
+
+
+def assert_same(one, other):
+    torch.testing.assert_close(one.eps, other.eps, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(one.x0, other.x0, rtol=1e-6, atol=1e-7)
+
+
+def test_with_the_exact_classifier_and_scale_one_it_is_the_classs_own_denoiser():
+    assert_same(ClassifierGuided(MIXTURE, class_one)(X, STEPS), ONE(X, STEPS))
+
+
+def test_trap_17_the_scales_zero_and_one_of_both_conventions():
+    free = ClassifierFree(ONE, MIXTURE, 0.0)
+    assert_same(free(X, STEPS), MIXTURE(X, STEPS))
+    assert_same(ClassifierFree(ONE, MIXTURE, 1.0)(X, STEPS), ONE(X, STEPS))
+    assert_same(ClassifierFree.of_weight(ONE, MIXTURE, 0.0)(X, STEPS), ONE(X, STEPS))
+    assert_same(
+        ClassifierFree.of_weight(ONE, MIXTURE, 2.0)(X, STEPS), ClassifierFree(ONE, MIXTURE, 3.0)(X, STEPS)
+    )
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 4.0])
+def test_classifier_free_guidance_is_that_of_its_implicit_classifier(scale):
+    """The difference of the two scores is the gradient of log q(x_t|y) - log q(x_t)."""
+    assert_same(
+        ClassifierGuided(MIXTURE, class_one, scale)(X, STEPS), ClassifierFree(ONE, MIXTURE, scale)(X, STEPS)
+    )
+
+
+@pytest.mark.parametrize(
+    "guided", [ClassifierGuided(MIXTURE, class_one, 3.0), ClassifierFree(ONE, MIXTURE, 3.0)]
+)
+def test_a_guided_answer_keeps_x_t_together(guided):
+    seen = guided(X, STEPS)
+    bar = SCHEDULE.alpha_bar[STEPS][:, None]
+    torch.testing.assert_close(bar.sqrt() * seen.x0 + (1 - bar).sqrt() * seen.eps, X, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("at", ["mean", "x_t"])
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_trap_16_the_reverse_steps_mean_is_shifted_by_variance_times_gradient(at, variance):
+    schedule = SCHEDULE.respace(spaced_steps(1000, 10))
+    options = {"variance": variance}
+    guided = MeanShifted(MIXTURE, class_one, 2.0, schedule, at=at, **options)
+    kernel = GaussianDiffusion(schedule)
+    variances = {"posterior": schedule.beta_tilde, "beta": schedule.beta}[variance]
+    for i in range(1, 11):
+        t, here = (torch.full((len(X),), n) for n in (schedule.steps[i], i))
+        plain = kernel.posterior(X, MIXTURE(X, t).x0, here).mean
+        before = torch.full((len(X),), max(schedule.steps[i - 1], 1))
+        slope = gradient(class_one, plain, before) if at == "mean" else gradient(class_one, X, t)
+        wanted = plain + (2.0 * variances[i] * slope if i > 1 else 0)
+        found = kernel.posterior(X, guided(X, t).x0, here).mean
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_trap_16_the_two_places_of_the_gradient_differ():
+    schedule = SCHEDULE.respace(spaced_steps(1000, 10))
+    t = torch.full((len(X),), int(schedule.steps[5]))
+    one, other = (MeanShifted(MIXTURE, class_one, 2.0, schedule, at=at)(X, t).x0 for at in ("mean", "x_t"))
+    assert (one - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver])
+def test_guided_samples_at_scale_one_have_the_classs_law(sampler):
+    n = 20_000
+    guided = ClassifierGuided(MIXTURE, class_one)
+    x_T = torch.randn(n, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    *_, step = sampler(
+        guided,
+        x_T,
+        SCHEDULE.respace(spaced_steps(1000, 100, "quadratic")),
+        generators=torch.Generator().manual_seed(2),
+    )
+    assert ((step.x.mean(0) - MEANS[1]).abs() < 0.01).all()
+    assert ((step.x.var(0) / 0.02 - 1).abs() < 0.12).all()
+
+
+def test_a_larger_scale_gives_fewer_samples_of_other_classes():
+    def of_other_class(scale):
+        guided = ClassifierGuided(MIXTURE, class_zero, scale)
+        x = sample(guided, (2_000, 2), ddim, steps=20, seed=0).double()
+        return (
+            (MIXTURE.responsibilities(x, torch.zeros(len(x), dtype=torch.int64))[:, 0] < 0.5).double().mean()
+        )
+
+    rare = [of_other_class(scale) for scale in (0.0, 1.0, 3.0)]
+    assert rare[0] > 0.5 > 0.1 > rare[1] >= rare[2]
+
+
+def test_guidance_outside_its_interval_is_the_conditional_denoiser():
+    guided = ClassifierFree(ONE, MIXTURE, 5.0, interval=(100, 600))
+    seen, full, plain = guided(X, STEPS), ClassifierFree(ONE, MIXTURE, 5.0)(X, STEPS), ONE(X, STEPS)
+    for row, t in enumerate(STEPS.tolist()):
+        wanted = full if 100 < t <= 600 else plain
+        torch.testing.assert_close(seen.eps[row], wanted.eps[row], rtol=1e-9, atol=1e-9)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours():
+    guided = ClassifierGuided(MIXTURE, class_one, 2.0)
+    many = [*ancestral(guided, X, cosine(20), generators=seeded(0, 6))][-1].x
+    few = [*ancestral(guided, X[:2], cosine(20), generators=seeded(0, 2))][-1].x
+    torch.testing.assert_close(many[:2], few, rtol=1e-9, atol=1e-9)
+
+
+def test_a_classifiers_log_probability_is_that_of_each_images_own_label():
+    logits = torch.randn(6, 10, dtype=torch.float64)
+    y = torch.arange(6)
+    found = log_prob_of(lambda x, t: logits, y)(X, STEPS)
+    torch.testing.assert_close(found, logits.log_softmax(1)[torch.arange(6), y])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ClassifierGuided(MIXTURE, class_one, -1.0), "scale: expected a number >= 0, got -1.0"),
+        (lambda: MeanShifted(MIXTURE, class_one, at="start"), "at: expected 'mean' or 'x_t', got 'start'"),
+        (
+            lambda: MeanShifted(MIXTURE, class_one, schedule=SCHEDULE.respace([5, 900]))(X, STEPS),
+            "t: expected steps of the schedule that is sampled on",
+        ),
+        (lambda: ClassifierFree(ONE, MIXTURE, interval=(5, 5)), "interval: expected 0 <= low < high"),
+        (
+            lambda: log_prob_of(lambda x, t: torch.zeros(6, 3), torch.zeros(2).long())(X, STEPS),
+            "y: expected 6 labels",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
