@@ -1,8 +1,8 @@
 """Checkpoints that survive what happens to files: safetensors for tensors, JSON for the rest, nothing unpickled.
 
-A checkpoint is two files, ``step-00001234.safetensors`` and ``step-00001234.json``. The JSON is written last and
-holds the SHA-256 of both, so a checkpoint is either whole or not one. Writing is atomic (a temporary file in the same
-folder, flushed, then renamed); the older files go only after the new ones are safe.
+A checkpoint is two files, ``step-00001234.safetensors`` and ``step-00001234.json``. The JSON is written last, names
+its step and holds the SHA-256 of both, so a checkpoint is either whole or not one. Writing is atomic (a temporary file
+in the same folder, flushed, then renamed); the older files go only after the new ones are safe.
 """
 
 from __future__ import annotations
@@ -33,26 +33,38 @@ def save(folder: Path | str, step: int, tensors: dict[str, Tensor], meta: dict, 
     for leftover in folder.glob(".step-*"):  # of a run that was killed while it wrote
         leftover.unlink()
     body = dump_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    head = {"step": step, "meta": meta, "tensors_sha256": hashlib.sha256(body).hexdigest()}
-    text = json.dumps(head | {"sha256": _digest(head)}, indent=1)
     path = folder / f"step-{step:08d}.json"
-    write_atomic(path.with_suffix(".safetensors"), body)
-    write_atomic(path, text.encode())
-    for old in _newest_first(folder)[keep:]:
+    head = {"step": step, "meta": meta, "tensors_sha256": hashlib.sha256(body).hexdigest()}
+    try:
+        write_atomic(path.with_suffix(".safetensors"), body)
+        write_atomic(path, _text(head))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"checkpoint {path} not saved: {error.strerror}; the one before it stays"
+        ) from None
+    kept = _newest_first(folder)
+    for old in kept[keep:]:
         old.unlink()  # the JSON first: without it the tensors are no checkpoint
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    for tensors_path in folder.glob("step-????????.safetensors"):
+        if tensors_path.with_suffix(".json") not in kept[:keep]:
+            tensors_path.unlink()
     return path
 
 
 def load(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     """Tensors (on the CPU) and meta of the checkpoint with this JSON; ValueError, naming the file, if damaged."""
     path = Path(path)
+    if not path.exists():
+        raise ValueError(f"checkpoint {path} is incomplete: there is no such file")
     try:
-        stored = json.loads(path.read_text())
-        claimed = stored.pop("sha256")
-        if claimed != _digest(stored):
+        content = path.read_bytes()
+        stored = json.loads(content)
+        del stored["sha256"]
+        if content != _text(stored):
             raise ValueError("its contents do not match its checksum")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        if path.stem != f"step-{stored['step']:08d}":
+            raise ValueError(f"it is the one of step {stored['step']}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"checkpoint {path} is damaged: {error}") from None
     tensors_path = path.with_suffix(".safetensors")
     try:
@@ -71,7 +83,8 @@ def load_newest(folder: Path | str) -> tuple[dict[str, Tensor], dict, Path]:
 
     Raises ValueError when the folder holds no whole checkpoint.
     """
-    candidates = _newest_first(Path(folder))
+    folder = Path(folder)
+    candidates = sorted({path.with_suffix(".json") for path in folder.glob("step-????????.*")}, reverse=True)
     if not candidates:
         raise ValueError(f"{folder}: no checkpoint here")
     reasons = []
@@ -124,5 +137,7 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-????????.json"), reverse=True)
 
 
-def _digest(head: dict) -> str:
-    return hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
+def _text(head: dict) -> bytes:
+    """The JSON file's content, with the checksum of what it says."""
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode()).hexdigest()
+    return json.dumps(head | {"sha256": digest}, indent=1).encode()
