@@ -280,6 +280,26 @@ def step_constant(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor
     return constant
 
 
+WEIGHTINGS = ("simple", "bound", "min-snr")
+
+
+def training_weight(weighting: str, objective: str, schedule: Schedule, gamma: float = 5.0) -> Tensor:
+    """What multiplies ``simple_loss`` at step t in training, (T+1,) float64; index 0 is not used.
+
+    weighting: "simple", 1. "bound", ``loss_weight`` over its mean, so that a learning rate keeps its sense. "min-snr",
+    min(SNR_t, gamma) for the error of x_0, Hang et al. 2023, so times ``error_ratio`` for ε and v. Where some t are
+    drawn more often than others, that weighs too, Eq. (eq-times-weight). Raises ValueError for another weighting.
+    """
+    if weighting == "simple":
+        return torch.ones_like(schedule.alpha_bar)
+    if weighting == "bound":
+        weight = loss_weight(objective, schedule)
+        return weight / weight[1:].mean()
+    if weighting == "min-snr":
+        return schedule.snr.clamp(max=gamma) * error_ratio(objective, schedule)
+    raise ValueError(f"weighting: expected one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+
+
 def _table(schedule: Schedule, variance: str | Tensor) -> Tensor:
     variances = reverse_variances(schedule, variance)
     if variances.ndim != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,26 +21,38 @@ from ddpm_lib.unet import UNetConfig
 class TrainConfig:
     """Everything that decides the result of a run. Lengths are counted in images seen, not in steps."""
 
+    data: str = "mnist5k"
+    """Name of the data set: mnist5k, mnist, fashion-mnist, cifar10, or folder:PATH for images of your own."""
+    augment: Literal["none", "flip", "affine"] = "none"
+    """Changes drawn anew each time an image is seen: left and right exchanged; or small turns, scalings and shears."""
     model: UNetConfig = field(default_factory=UNetConfig)
     """The network."""
-    data: str = "mnist5k"
-    """Name of the data set."""
     schedule: Literal["linear", "cosine"] = "linear"
     """Noise schedule."""
     T: int = 1000
     """Number of noising steps."""
     objective: Literal["eps", "x0", "v"] = "v"
-    """What the network predicts."""
-    times: Literal["uniform", "middle"] = "middle"
-    """How training draws t from 1..T: evenly, or more often around the middle (logit-normal)."""
+    """What the network predicts: the noise, the clean image, or the velocity between them."""
+    times: Literal["uniform", "middle", "stratified"] = "middle"
+    """How training draws t from 1..T: evenly; more often around the middle (logit-normal); or evenly and with the
+    steps of one batch spread out over all of 1..T."""
+    weighting: Literal["simple", "bound", "min-snr"] = "simple"
+    """What the loss at t counts: the same at each t (DDPM's simple loss); as in the bound on -log p, in units of the
+    mean over t; or as the clean image's error times min(SNR_t, gamma)."""
+    gamma: float = 5.0
+    """Where min-snr caps the signal-to-noise ratio."""
     images: int = 140_000
     """Length of the run."""
     batch: int = 16
-    """Images a step."""
+    """Images a step, whatever the number of processes that share them."""
+    accumulate: int = 1
+    """Micro-batches that a process divides its part of a batch into, one after the other, where memory is short."""
     lr: float = 2e-3
     """Peak learning rate."""
     warmup: int = 3_000
-    """Images over which the learning rate rises from 0; then it falls to 0 along half a cosine."""
+    """Images over which the learning rate rises from 0."""
+    lr_decay: Literal["cosine", "none"] = "cosine"
+    """After the rise the learning rate falls to 0 along half a cosine, or stays."""
     adam_betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's two decay rates."""
     weight_decay: float = 0.0
@@ -49,28 +62,46 @@ class TrainConfig:
     label_dropout: float = 0.1
     """Share of labels replaced by the null label, which is what sampling without a class asks for."""
     ema_half_life: int = 4_000
-    """Half-life of the averaged weights."""
+    """Half-life of the averaged weights, in images; samples are drawn from these."""
     ema_ramp: float = 0.05
     """Early on the half-life is this share of the images seen, so that the average forgets its start."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast where the hardware computes in bf16 (CUDA; CPUs with AVX512-BF16 or AMX), else fp32."""
+    tf32: bool = True
+    """Let CUDA round the factors of float32 products to 10 bits behind the point, which is several times faster."""
+    compile: bool = False
+    """Compile the network (torch.compile): minutes before the first step, then faster ones."""
+    channels_last: bool = False
+    """Keep an image's channels side by side in memory, which many GPUs prefer."""
     seed: int = 0
     """Decides initial weights and every draw of every step."""
     checkpoint_every: int = 20_000
     """Images between checkpoints."""
     keep: int = 2
     """How many checkpoints stay on disk."""
+    sample_every: int = 0
+    """Images between pictures of 100 samples in the run's folder; 0 for none."""
     log_every: int = 20
-    """Steps between points of the loss curve."""
+    """Steps between points of the loss curve, and lines of metrics.jsonl."""
 
     def __post_init__(self):
-        for name in ("T", "images", "batch", "ema_half_life", "checkpoint_every", "keep", "log_every"):
+        counts = (
+            "T",
+            "images",
+            "batch",
+            "accumulate",
+            "ema_half_life",
+            "checkpoint_every",
+            "keep",
+            "log_every",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("lr", "clip_gradient", "ema_ramp"):
+        for name in ("lr", "clip_gradient", "ema_ramp", "gamma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
-        for name in ("warmup", "seed", "weight_decay"):
+        for name in ("warmup", "seed", "weight_decay", "sample_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.label_dropout <= 1:
@@ -78,6 +109,8 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: expected a divisor of batch = {self.batch}, got {self.accumulate}")
 
     def make_schedule(self) -> Schedule:
         """The schedule of this run's T steps."""
@@ -86,10 +119,13 @@ class TrainConfig:
     def lr_at(self, images_seen: int) -> float:
         """The learning rate of the update after so many images, 0 or more.
 
-        A straight rise over ``warmup``, Eq. (eq-warm-up), then half a cosine down to 0, Eq. (eq-learning-rate).
+        A straight rise over ``warmup``, Eq. (eq-warm-up), then half a cosine down to 0, Eq. (eq-learning-rate), unless
+        ``lr_decay`` is "none".
         """
         if images_seen < self.warmup:
             return self.lr * (images_seen + self.batch) / (self.warmup + self.batch)
+        if self.lr_decay == "none":
+            return self.lr
         progress = (images_seen - self.warmup) / max(self.images - self.warmup, 1)
         return self.lr / 2 * (1 + math.cos(math.pi * min(progress, 1)))
 
@@ -108,10 +144,16 @@ class TrainConfig:
         """n steps t of 1..T, exactly those that sampling visits, from torch's generator, (n,) int64 on the CPU.
 
         "middle": ⌈T u⌉ for u = 1 / (1 + e^(-z)) with standard normal z, whose density is Eq. (eq-times-density).
+        "stratified": u_i = (u + i/n) mod 1 for one u and i = 0..n-1, each alone uniform, together even: the
+        low-discrepancy sampler of Kingma et al. 2021.
         """
+        T = schedule.T
         if self.times == "uniform":
-            return torch.randint(1, schedule.T + 1, (n,))
-        return (torch.sigmoid(torch.randn(n)) * schedule.T).ceil().long().clamp(1, schedule.T)
+            return torch.randint(1, T + 1, (n,))
+        if self.times == "stratified":
+            u = (torch.rand(1, dtype=torch.float64) + torch.arange(n, dtype=torch.float64) / n) % 1
+            return (u * T).floor().long() + 1
+        return (torch.sigmoid(torch.randn(n)) * T).ceil().long().clamp(1, T)
 
     def to_dict(self) -> dict:
         """As plain JSON values."""
@@ -119,26 +161,41 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict, source: Path | str = "config") -> TrainConfig:
-        """The inverse of ``to_dict``. Raises ValueError, naming source, for fields that are unknown or do not fit."""
+        """The inverse of ``to_dict``. Raises ValueError, naming source, for fields that are unknown or do not fit.
+
+        Fields that are missing, as they did not exist when source was written, get their defaults, and a warning.
+        """
         try:
-            values = dict(values)
-            model = UNetConfig(**_tuples(values.pop("model")))
-            return cls(model=model, **_tuples(values))
+            config = cls(**_tuples({**values, "model": UNetConfig(**_tuples(values["model"]))}))
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{source}: its config does not fit this version: {error}") from None
+        if new := _flat(config.to_dict()).keys() - _flat(values).keys():
+            fields = ", ".join(f"{name} = {_flat(config.to_dict())[name]}" for name in sorted(new))
+            warnings.warn(f"{source}: written by an earlier version; taken as {fields}", stacklevel=3)
+        return config
 
     def differences(self, other: TrainConfig) -> str:
-        """The fields in which other differs, as "name: mine, not theirs"; empty when the runs are the same."""
+        """The fields in which other is another run, as "name: mine, not theirs"; empty when they are the same run.
+
+        Fields that only say how it is computed, or how it is recorded, may differ.
+        """
         mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        return "; ".join(f"{k}: {mine[k]}, not {theirs[k]}" for k in mine if mine[k] != theirs[k])
+        decisive = [name for name in mine if name not in _CHANGEABLE]
+        return "; ".join(f"{k}: {mine[k]}, not {theirs[k]}" for k in decisive if mine[k] != theirs[k])
 
 
 _CHOICES = {
+    "augment": ("none", "flip", "affine"),
     "schedule": ("linear", "cosine"),
     "objective": ("eps", "x0", "v"),
-    "times": ("uniform", "middle"),
+    "times": ("uniform", "middle", "stratified"),
+    "weighting": ("simple", "bound", "min-snr"),
+    "lr_decay": ("cosine", "none"),
     "precision": ("auto", "fp32", "bf16"),
 }
+_COMPUTING = ("accumulate", "precision", "tf32", "compile", "channels_last")
+_RECORDING = ("checkpoint_every", "keep", "sample_every", "log_every")
+_CHANGEABLE = (*_COMPUTING, *_RECORDING)
 
 
 def _tuples(values: dict) -> dict:
