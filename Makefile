@@ -18,7 +18,7 @@ START  := $(shell date +%s)
 elapsed = @s=$$(( $$(date +%s) - $(START) )); printf '%s in %d min %02d s\n' $(1) $$((s / 60)) $$((s % 60))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lab clean site
+.PHONY: help book test notebooks lab bench clean site
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,11 @@ notebooks: $(STAMP) ## re-execute all chapters in place
 
 lab: $(STAMP) ## open the chapters in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=book
+
+bench: $(STAMP) ## measure against other packages, side by side; takes hours
+	$(BIN)/python -m pip install -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks
+	$(call elapsed,"Measured")
 
 clean: ## remove the built book and caches; the environment and trained models stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
