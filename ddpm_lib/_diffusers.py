@@ -98,6 +98,9 @@ def translate(values: dict) -> dict:
         if not name.startswith("_") and values[name] is not None:
             raise ValueError(f"{name}: a field that is not known here, got {values[name]!r}")
     given = {name: list(v) if isinstance(v, tuple) else v for name, v in (DEFAULTS | values).items()}
+    for name in ("in_channels", "layers_per_block", "norm_num_groups"):
+        if not isinstance(given[name], int) or given[name] < 1:
+            raise ValueError(f"{name}: expected a whole number >= 1, got {given[name]!r}")
     side, widths, attends = _side(given), _widths(given), _attends(given)
     for name, choices in _wanted(given, attends).items():
         if given[name] not in choices:
@@ -141,7 +144,7 @@ def _attends(given: dict) -> list[bool]:
     """Whether the blocks of each level are followed by attention."""
     kinds, names = {"DownBlock2D": False, "AttnDownBlock2D": True}, given["down_block_types"]
     levels = len(given["block_out_channels"])
-    if not isinstance(names, list) or len(names) != levels or any(name not in kinds for name in names):
+    if not isinstance(names, list) or len(names) != levels or any(name not in list(kinds) for name in names):
         raise ValueError(
             f"down_block_types: expected {' or '.join(kinds)} for each of {levels} levels, got {names!r}"
         )
