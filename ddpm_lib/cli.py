@@ -1,6 +1,6 @@
 """The command line: ``python -m ddpm_lib train mnist5k --out runs/a``, then ``... sample runs/a --out grid.png``.
 
-``python -m ddpm_lib ledger`` lists the book's equations.
+``python -m ddpm_lib evaluate runs/a`` measures it, and ``python -m ddpm_lib ledger`` lists the book's equations.
 
 Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130.
 """
@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
 
-from ddpm_lib import checkpoint, plots, samplers, training
+from ddpm_lib import checkpoint, evaluation, plots, samplers, training
 from ddpm_lib.config import TrainConfig
 from ddpm_lib.denoiser import Clipped
 from ddpm_lib.presets import PRESETS
@@ -66,6 +66,39 @@ class SampleJob:
     """Let the model choose the classes."""
     seed: int = 0
     """Image i depends on (seed, i) alone."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Measure a trained run: samples beside real images, copies among them, held-out images in bits/dim."""
+
+    run: tyro.conf.Positional[str]
+    """Folder of the run, or pretrained:NAME for a model that comes with the package."""
+    out: Path | None = None
+    """The JSON to write: evaluation.json in the run's folder if none is named; for a pretrained model, none."""
+    n: int = 1000
+    """Number of samples, all classes in turn."""
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    """As in sample."""
+    steps: int = 50
+    """Steps to visit, at most the run's T."""
+    eta: float | None = None
+    """DDIM's noise."""
+    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
+    """Which steps are visited."""
+    extractor: str = "digits"
+    """Whose features the distances are taken in: digits, the classifier that comes with the package, for MNIST; or
+    inception:PATH with the weights file that torch-fidelity uses, which must be installed: ddpm-lib[inception]."""
+    bound_images: int = 500
+    """How many held-out images to encode for bits/dim; 0 for none."""
+    bound_steps: int = 100
+    """At how many steps of the bound, drawn at random; T - 1 or more for all."""
+    batch: int = 100
+    """Images computed at a time."""
+    seed: int = 0
+    """Decides the samples and every other draw."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
 
@@ -135,6 +168,33 @@ def sample(job: SampleJob) -> None:
     )
 
 
+def evaluate(job: EvaluateJob) -> None:
+    """Measure a trained run: samples beside real images, copies among them, held-out images in bits/dim."""
+    device = training.pick_device(job.device)
+    kind, _, name = job.run.partition(":")
+    shipped = kind == "pretrained"
+    load = training.load_pretrained if shipped else training.load_denoiser
+    denoiser, config = load(name if shipped else job.run, device)
+    out = job.out or (None if shipped else Path(job.run) / "evaluation.json")
+    if out is not None:
+        _check_writable(out.parent)
+    options = ("n", "sampler", "steps", "eta", "spacing", "bound_images", "bound_steps", "batch", "seed")
+    report = evaluation.evaluate(
+        denoiser,
+        config,
+        extractor=evaluation.find_extractor(job.extractor, config.data, device),
+        device=device,
+        progress=True,
+        **{option: getattr(job, option) for option in options},
+    )
+    report = replace(report, about={"run": job.run} | report.about)
+    print(report.as_text())
+    if out is not None:
+        text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+        checkpoint.write_atomic(out, (text + "\n").encode())
+        print(f"wrote {out}")
+
+
 def ledger(job: LedgerJob) -> None:
     """List every labelled equation of the book: how it was checked, and what computes it."""
     try:
@@ -159,9 +219,9 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train_preset, "sample": sample, "ledger": ledger},
+            {"train": train_preset, "sample": sample, "evaluate": evaluate, "ledger": ledger},
             prog="python -m ddpm_lib",
-            description="Train diffusion models, sample from them, and list the book's checked equations.",
+            description="Train, sample and measure diffusion models, and list the book's checked equations.",
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
@@ -201,4 +261,4 @@ def _describe(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else str(device)
 
 
-__all__ = ["ledger", "main", "sample", "train"]
+__all__ = ["evaluate", "ledger", "main", "sample", "train"]

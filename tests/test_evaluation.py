@@ -223,11 +223,17 @@ def test_bad_input_is_named_before_the_work_is_done(denoiser, config, changes, w
         evaluation.evaluate(denoiser, config, **options)
 
 
-def test_other_data_needs_an_extractor_of_the_users():
-    with pytest.raises(
-        ValueError, match="extractor: the digit classifier is for mnist5k and mnist; 'cifar10' needs"
-    ):
-        evaluation.default_extractor("cifar10")
+@pytest.mark.parametrize(
+    ("spec", "name", "words"),
+    [
+        ("digits", "cifar10", "digits is for mnist5k and mnist; for 'cifar10' name inception:PATH"),
+        ("inception", "cifar10", "expected digits or inception:PATH, got 'inception'"),
+        ("vgg", "mnist5k", "expected digits or inception:PATH, got 'vgg'"),
+    ],
+)
+def test_an_extractor_that_cannot_be_is_named(spec, name, words):
+    with pytest.raises(ValueError, match=f"extractor: {words}"):
+        evaluation.find_extractor(spec, name)
 
 
 @pytest.fixture(scope="module")

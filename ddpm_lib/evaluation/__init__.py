@@ -56,7 +56,7 @@ def evaluate(
     config.data by default. Raises ValueError for options that do not fit.
     """
     begun, device = time.perf_counter(), torch.device(device)
-    extractor = extractor or default_extractor(config.data, device)
+    extractor = extractor or find_extractor("digits", config.data, device)
     train, held_out = images or (data.load(config.data, "train"), data.load(config.data, "test"))
     _check_counts(n, len(train) + len(held_out), extractor.dims, bound_images)
     drawn, *weighting = draw_steps(denoiser.schedule.T, bound_steps, seed)
@@ -96,12 +96,18 @@ def evaluate(
     return Report(tuple(rows), about)
 
 
-def default_extractor(name: str, device: torch.device | str = "cpu") -> metrics.Extractor:
-    """The digit classifier's features for sets of digits. Raises ValueError for other data, which needs another."""
+def find_extractor(spec: str, name: str, device: torch.device | str = "cpu") -> metrics.Extractor:
+    """The extractor that a command line names: "digits", for the sets of digits alone, or "inception:PATH".
+
+    name: the data set. Raises ValueError for another spec, or for digits' features of other data.
+    """
+    kind, _, path = spec.partition(":")
+    if kind == "inception" and path:
+        return metrics.inception_features(path, device)
+    if spec != "digits":
+        raise ValueError(f"extractor: expected digits or inception:PATH, got {spec!r}")
     if name not in DIGITS:
-        raise ValueError(
-            f"extractor: the digit classifier is for {' and '.join(DIGITS)}; {name!r} needs another"
-        )
+        raise ValueError(f"extractor: digits is for {' and '.join(DIGITS)}; for {name!r} name inception:PATH")
     return metrics.digit_features(device)
 
 
@@ -293,11 +299,11 @@ __all__ = [
     "accuracy_rows",
     "bound_rows",
     "choice_variance",
-    "default_extractor",
     "distance_rows",
     "draw_samples",
     "draw_steps",
     "encode",
     "evaluate",
+    "find_extractor",
     "nearest_rows",
 ]
