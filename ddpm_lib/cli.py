@@ -2,15 +2,18 @@
 
 ``python -m ddpm_lib evaluate runs/a`` measures it, and ``python -m ddpm_lib ledger`` lists the book's equations.
 
-Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130.
+Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130, SIGTERM
+with 143.
 """
 
 import json
+import signal
 import sys
 import tempfile
 import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +34,7 @@ class TrainJob:
     """Train a model and keep its checkpoints."""
 
     out: Path
-    """Folder for the run's checkpoints; made if it is not there."""
+    """Folder for the run's checkpoints, curve (metrics.jsonl) and samples; made if it is not there."""
     config: TrainConfig
     """The run. Lengths are counted in images seen."""
     resume: Flag = False
@@ -121,20 +124,27 @@ def train(job: TrainJob) -> None:
     _check_writable(job.out)
     if not job.resume and checkpoint.exists(job.out):
         raise ValueError(f"out: {job.out} already holds a run; add --resume to go on, or name another folder")
-    trainer = training.Trainer(job.config, device)
-    if job.resume:
-        trainer.restore(job.out)
-    parameters = sum(p.numel() for p in trainer.net.parameters())
-    print(f"{parameters:,} parameters, {len(trainer.images):,} images, on {_describe(device)}", flush=True)
-    begun, seen = time.perf_counter(), trainer.images_seen
-    try:
-        trainer.fit(job.out)
-    except KeyboardInterrupt:
-        print(f"stopped and saved at {trainer.images_seen:,} images; go on with --resume", file=sys.stderr)
-        raise
-    seconds = time.perf_counter() - begun
-    rate = (trainer.images_seen - seen) / seconds
-    print(f"saved {job.out} at {trainer.images_seen:,} images: {seconds:.0f} s, {rate:.0f} images/s")
+    with training.joined(device, job.config.compile) as world:
+        say = partial(print, flush=True) if world.first else lambda *_, **__: None
+        if not world.first:
+            warnings.showwarning = say
+        trainer = training.Trainer(job.config, device, world=world)
+        if job.resume:
+            trainer.restore(job.out)
+        parameters = sum(p.numel() for p in trainer.net.parameters())
+        where = (
+            _describe(device) if world.size == 1 else f"{world.size} processes, each on {_describe(device)}"
+        )
+        say(f"{parameters:,} parameters, {len(trainer.images):,} images, on {where}")
+        begun, seen = time.perf_counter(), trainer.images_seen
+        try:
+            trainer.fit(job.out)
+        except KeyboardInterrupt:
+            say(f"stopped and saved at {trainer.images_seen:,} images; go on with --resume", file=sys.stderr)
+            raise
+        seconds = time.perf_counter() - begun
+        rate = (trainer.images_seen - seen) / seconds
+        say(f"saved {job.out} at {trainer.images_seen:,} images: {seconds:.0f} s, {rate:.0f} images/s")
 
 
 def sample(job: SampleJob) -> None:
@@ -213,7 +223,11 @@ def main(arguments: list[str] | None = None) -> int:
     preset = tyro.extras.subcommand_type_from_defaults(jobs, told, prefix_names=False)
 
     def train_preset(job: preset) -> None:
-        """Train a model and keep its checkpoints; takes the name of a preset, each value of which can be changed."""
+        """Train a model: name a preset, and after it the values to change.
+
+        On several GPUs: torchrun --nproc-per-node 8 -m ddpm_lib train PRESET --out runs/a. They share each batch, and
+        the run is the same but for rounding. Ctrl-C saves; --resume goes on, on any number of GPUs.
+        """
         train(job)
 
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -228,8 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
 

@@ -100,7 +100,7 @@ def test_an_epoch_shows_every_image_once():
     trainer = Trainer(tiny_config(batch=7), images=DIGITS[:21])
     seen = []
     for trainer.step in range(6):
-        seen.append(trainer._batch()[0])
+        seen.append(trainer._draw()[0][0])
     first, second = torch.cat(seen[:3]).flatten(1), torch.cat(seen[3:]).flatten(1)
     for epoch in (first, second):
         assert {tuple(row) for row in epoch.tolist()} == {
@@ -112,7 +112,7 @@ def test_an_epoch_shows_every_image_once():
 def test_labels_follow_their_images_and_are_dropped_at_the_given_rate():
     trainer = Trainer(tiny_config(batch=3000, label_dropout=0.2), images=DIGITS)
     torch.manual_seed(0)
-    x, y = trainer._batch()
+    ((x, _, _, y),) = trainer._draw()
     by_pixels = {
         tuple(p.flatten().tolist()): label
         for p, label in zip(DIGITS.pixels, DIGITS.labels.tolist(), strict=True)
@@ -126,7 +126,7 @@ def test_labels_follow_their_images_and_are_dropped_at_the_given_rate():
 def test_trap_17_labels_are_dropped_image_by_image():
     trainer = Trainer(tiny_config(batch=200, label_dropout=0.5), images=DIGITS)
     torch.manual_seed(0)
-    dropped = trainer._batch()[1] == 10
+    dropped = trainer._draw()[0][3] == 10
     assert 0 < dropped.sum() < 200
 
 
