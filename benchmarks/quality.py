@@ -7,16 +7,17 @@
 
 Each contestant trains for ``--seconds`` on the 4,500 training digits and draws ``--n`` of them by 20 steps of DDIM,
 the same number of each class where it is told classes. Their Fréchet distance to all 5,000 real digits, in the
-features of the embedded digit classifier, is the score; as many real digits drawn from the 5,000 score the floor.
+features of the embedded digit classifier, is the score; as many real digits drawn from the 5,000, by class or not as
+the contestant does, score the floor.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import platform
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import tyro
 from torch import Tensor
 
 from benchmarks.peers import Contestant, contestants
+from benchmarks.timing import processor
 from ddpm_lib import data, metrics
 from ddpm_lib.checkpoint import write_atomic
 
@@ -63,14 +65,19 @@ class Options:
 def main(argv: list[str] | None = None) -> dict:
     """Run the benchmark; prints the table and returns what it wrote to ``--out``."""
     options = tyro.cli(Options, args=argv, prog="python -m benchmarks quality")
-    options.check()
     if options.quick:
         options = replace(options, seconds=10.0, n=100)
+    return measured(options, contestants())
+
+
+def measured(options: Options, known: list[Contestant]) -> dict:
+    """Measure those of the known contestants that the options ask for, and print the table."""
+    options.check()
     torch.set_num_threads(options.threads)
-    chosen = [c for c in contestants() if options.only in label(c)]
+    chosen = [c for c in known if options.only in label(c)]
     if not chosen:
-        known = ", ".join(label(c) for c in contestants())
-        raise ValueError(f"only: no contestant has {options.only!r} in its name; there are: {known}")
+        names = "; ".join(label(c) for c in known)
+        raise ValueError(f"only: none has {options.only!r} in its name; there are: {names}")
     results = run(chosen, options)
     print("\n" + as_text(results))
     return results
@@ -83,11 +90,13 @@ def run(chosen: list[Contestant], options: Options) -> dict:
         "n": options.n,
         "threads": options.threads,
         "torch": torch.__version__,
-        "cpu": cpu_name(),
+        "cpu": processor(),
     }
     results = previous(options.out, settings) if options.resume else None
     scorer = Scorer.from_digits()
-    results = results or {"settings": settings, "floor": scorer.floor(options.n), "runs": []}
+    if results is None:
+        floor = {told(balanced): scorer.floor(options.n, balanced) for balanced in (True, False)}
+        results = {"settings": settings, "floor": floor, "runs": []}
     done = {(r["name"], r["seed"]) for r in results["runs"]}
     todo = [(c, seed) for seed in range(options.repeats) for c in chosen if (label(c), seed) not in done]
     train_images = data.load("mnist5k", "train")
@@ -123,6 +132,7 @@ def measure(contestant: Contestant, images: data.Images, scorer: Scorer, options
         raise ValueError(
             f"{label(contestant)}: expected {expected} uint8 images, got {tuple(pixels.shape)} {pixels.dtype}"
         )
+    distance, low, high = scorer.distance(pixels)
     return {
         "name": label(contestant),
         "package": contestant.name,
@@ -134,51 +144,66 @@ def measure(contestant: Contestant, images: data.Images, scorer: Scorer, options
         "train_seconds": train_seconds,
         "images_per_second": trained.images_seen / train_seconds,
         "sample_seconds": sample_seconds,
-        "distance": scorer.distance(pixels),
+        "distance": distance,
+        "interval": [low, high],
     }
 
 
 class Scorer:
     """Fréchet distances to a set of real images, in the features of an extractor."""
 
-    def __init__(self, extractor: metrics.Extractor, real: Tensor):
-        self.extractor = extractor
-        self.real = metrics.features(extractor, real)
+    def __init__(self, extractor: Callable[[Tensor], Tensor], real: data.Images):
+        self.extractor, self.labels = extractor, real.labels
+        self.real = metrics.features(extractor, real.pixels)
 
     @classmethod
     def from_digits(cls) -> Scorer:
         """The embedded classifier's features, against all 5,000 digits."""
-        return cls(metrics.digit_features(), data.load("mnist5k", "all").pixels)
+        return cls(metrics.digit_features(), data.load("mnist5k", "all"))
 
-    def distance(self, pixels: Tensor) -> float:
-        """The distance of these images, (n, 1, 28, 28) uint8, to the real ones."""
-        return metrics.frechet_distance(metrics.features(self.extractor, pixels), self.real)
+    def distance(self, pixels: Tensor) -> tuple[float, float, float]:
+        """The distance of these images, (n, 1, 28, 28) uint8, to the real ones, and its interval."""
+        return metrics.frechet_interval(metrics.features(self.extractor, pixels), self.real)
 
-    def floor(self, n: int) -> dict:
-        """What n of the real images themselves are from all of them, over several draws."""
-        generator = torch.Generator().manual_seed(0)
-        draws = [torch.randperm(len(self.real), generator=generator)[:n] for _ in range(FLOOR_DRAWS)]
-        values = [metrics.frechet_distance(self.real[index], self.real) for index in draws]
+    def floor(self, n: int, balanced: bool) -> dict:
+        """What n of the real images themselves are from all of them, over several draws.
+
+        balanced: as many of each class, as a contestant draws that is told classes; else at random.
+        """
+        generator, values = torch.Generator().manual_seed(0), []
+        for _ in range(FLOOR_DRAWS):
+            order = torch.randperm(len(self.real), generator=generator)
+            if balanced:  # round after round one of each class
+                place = torch.zeros_like(order)
+                for members in (self.labels[order] == c for c in self.labels.unique()):
+                    place[members] = torch.arange(int(members.sum()))
+                order = order[place.argsort(stable=True)]
+            values.append(metrics.frechet_distance(self.real[order[:n]], self.real))
         return {"mean": statistics.mean(values), "deviation": statistics.stdev(values), "draws": FLOOR_DRAWS}
 
 
 def label(contestant: Contestant) -> str:
     """The name by which the table and ``--only`` know it."""
-    told = "with classes" if contestant.conditional else "without classes"
-    return f"{contestant.name}, {contestant.kind}, {told}"
+    return f"{contestant.name}, {contestant.kind}, {told(contestant.conditional)}"
+
+
+def told(conditional: bool) -> str:
+    return "with classes" if conditional else "without classes"
 
 
 def summary(results: dict) -> list[dict]:
-    """One row a contestant: medians over its seeds, what is left above the floor, and that as a share of ours.
+    """One row a contestant: medians over its seeds, what is left above the floor, and how many times ours that is.
 
-    Ours is the contestant with the same condition: told classes or not.
+    Floor and ours are those of the same condition: told classes or not.
     """
-    floor, rows = results["floor"]["mean"], []
+    rows = []
     for name in dict.fromkeys(r["name"] for r in results["runs"]):
         runs = [r for r in results["runs"] if r["name"] == name]
         row = {key: runs[0][key] for key in ("name", "package", "kind", "conditional", "parameters")}
         for key in ("distance", "images_per_second", "train_seconds", "sample_seconds"):
             row[key] = statistics.median(r[key] for r in runs)
+        row["interval"] = runs[0]["interval"] if len(runs) == 1 else None
+        floor = results["floor"][told(row["conditional"])]["mean"]
         rows.append(row | {"seeds": len(runs), "above_floor": row["distance"] - floor})
     ours = {r["conditional"]: r["above_floor"] for r in rows if r["kind"] == "ours"}
     for row in rows:
@@ -194,15 +219,16 @@ def as_text(results: dict) -> str:
     lines = [f"{'':{width}}  parameters  images/s  distance  above floor  times ours"]
     for r in sorted(rows, key=lambda r: (not r["conditional"], r["distance"])):
         ratio = "-" if r["times_ours"] is None else f"{r['times_ours']:.1f}"
+        around = "  [{:.2f}, {:.2f}]".format(*r["interval"]) if r["interval"] else f"  {r['seeds']} seeds"
         lines.append(
             f"{r['name']:{width}}  {r['parameters']:>10,}  {r['images_per_second']:>8.0f}  {r['distance']:>8.2f}"
-            f"  {r['above_floor']:>11.2f}  {ratio:>10}"
+            f"  {r['above_floor']:>11.2f}  {ratio:>10}{around}"
         )
-    seeds = max((r["seeds"] for r in rows), default=0)
+    floors = ", ".join(f"{name} {f['mean']:.2f} ± {f['deviation']:.2f}" for name, f in floor.items())
     lines.append(
-        f"Floor, {settings['n']:,} real digits: {floor['mean']:.2f} ± {floor['deviation']:.2f}. "
-        f"{settings['seconds']:.0f} s of training on {settings['threads']} threads, DDIM in 20 steps, "
-        f"median of {seeds} seed{'s' * (seeds != 1)}. torch {settings['torch']}, {settings['cpu']}."
+        f"Floor, {settings['n']:,} real digits: {floors}. {settings['seconds']:.0f} s of training on "
+        f"{settings['threads']} threads, DDIM in 20 steps. One seed: the interval is over the images drawn; "
+        f"several: medians. torch {settings['torch']}, {settings['cpu']}."
     )
     return "\n".join(lines)
 
@@ -214,7 +240,7 @@ def previous(out: Path, settings: dict) -> dict | None:
     try:
         results = json.loads(out.read_text())
         same = results["settings"] == settings
-        results["floor"]["mean"], results["runs"]
+        results["floor"], results["runs"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"resume: {out} holds no results of this benchmark: {error}") from None
     if not same:
@@ -226,12 +252,3 @@ def save(out: Path, results: dict) -> None:
     """Write the results, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, json.dumps({**results, "table": summary(results)}, indent=1).encode())
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

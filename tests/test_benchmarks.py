@@ -11,7 +11,7 @@ from benchmarks.peers import Contestant, Trained, contestants
 from benchmarks.peers.loop import HalfLife, Recipe, lr_at
 from ddpm_lib import data
 
-N = 10
+N = 20
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def painter(images, seconds, seed):
 
 
 def pixel_scorer():
-    real = data.load("mnist5k", "all").pixels[::50]
+    real = data.load("mnist5k", "all")[::50]
     return quality.Scorer(lambda pixels: torch.nn.functional.avg_pool2d(pixels.float(), 14).flatten(1), real)
 
 
@@ -71,7 +71,7 @@ class TestRun:
         assert [row["seeds"] for row in table.values()] == [2, 2]
         assert "absent" not in table
         assert table["painter"]["distance"] > 10 * table["ddpm_lib"]["distance"]
-        mine = table["ddpm_lib"]["distance"] - results["floor"]["mean"]
+        mine = table["ddpm_lib"]["distance"] - results["floor"]["with classes"]["mean"]
         assert table["ddpm_lib"]["above_floor"] == pytest.approx(mine)
         assert "painter, best, with classes" in quality.as_text(results)
 
@@ -96,10 +96,12 @@ class TestRun:
             quality.run([wrong], quality.Options(seconds=1, n=N, out=tmp_path / "quality.json"))
 
 
-def test_the_floor_falls_with_the_number_of_images():
+def test_the_floor_falls_with_the_number_of_images_and_with_balance():
     scorer = pixel_scorer()
-    assert scorer.floor(80)["mean"] < scorer.floor(40)["mean"]
-    assert scorer.floor(len(scorer.real))["mean"] == pytest.approx(0, abs=1e-6)
+    at_random = [scorer.floor(n, balanced=False)["mean"] for n in (40, 80)]
+    assert at_random[1] < at_random[0]
+    assert scorer.floor(40, balanced=True)["mean"] < at_random[0]
+    assert scorer.floor(len(scorer.real), balanced=True)["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_learning_rate_rises_and_falls_with_the_time():
@@ -122,7 +124,7 @@ def test_the_average_forgets_half_in_its_half_life():
 
 def test_bad_options_end_with_one_line_and_code_2(capsys, no_threads_changed):
     assert bench.main(["quality", "--only", "nobody"]) == 2
-    assert "only: no contestant has 'nobody' in its name" in capsys.readouterr().err
+    assert "only: none has 'nobody' in its name" in capsys.readouterr().err
     assert bench.main(["quality", "--seconds", "-1"]) == 2
     assert bench.main(["nothing"]) == 2
-    assert bench.main(["--quick"]) == 2
+    assert bench.main(["--slow"]) == 2

@@ -88,7 +88,7 @@ def fit(
     recipe: Recipe,
     seconds: float,
 ) -> tuple[nn.Module, int]:
-    """Train for that many seconds; returns the averaged network, ready to sample, and the images it saw.
+    """Train for that many seconds, one step at least; returns the averaged network and the images it saw.
 
     loss: (model, x (B, 1, 28, 28) in [-1, 1], labels (B,) int64) -> scalar.
     """
@@ -99,7 +99,7 @@ def fit(
     average, step = None if recipe.average is None else recipe.average(model), 0
     batches = shuffled(images, recipe.batch)
     model.train()
-    while (gone := (time.perf_counter() - begun) / seconds) < 1:
+    while (gone := (time.perf_counter() - begun) / seconds) < 1 or step == 0:
         for group in optimizer.param_groups:
             group["lr"] = lr_at(recipe, step, gone)
         for _ in range(recipe.accumulate):
@@ -122,7 +122,7 @@ def lr_at(recipe: Recipe, step: int, gone: float) -> float:
     """The learning rate of this step, when this share of the time is gone."""
     lr = recipe.lr * min(1, gone / max(recipe.warmup, 1e-9), (step + 1) / max(recipe.warmup_steps, 1))
     if recipe.cosine and gone > recipe.warmup:
-        lr *= (1 + math.cos(math.pi * (gone - recipe.warmup) / (1 - recipe.warmup))) / 2
+        lr *= (1 + math.cos(math.pi * min((gone - recipe.warmup) / (1 - recipe.warmup), 1))) / 2
     return lr
 
 

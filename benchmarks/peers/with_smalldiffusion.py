@@ -33,16 +33,29 @@ class Setup:
     recipe: Recipe = field(default_factory=Recipe)
 
 
-def _unet(wrap: tuple[str, ...], embed: nn.Module | None, **options) -> nn.Module:
+def unet(wrap: tuple[str, ...], embed: nn.Module | None, **options) -> nn.Module:
+    """Its Unet inside the named wrappers, which say how the input is scaled and what is predicted."""
     import smalldiffusion
 
-    made = smalldiffusion.Unet
-    for name in wrap:
-        made = getattr(smalldiffusion, name)(made)
-    return made(28, 1, 1, cond_embed=embed, **options)
+    return wrapped(smalldiffusion.Unet, wrap)(28, 1, 1, cond_embed=embed, **options)
 
 
-def _schedule(name: str, **options):
+def dit(wrap: tuple[str, ...], embed: nn.Module | None, **options) -> nn.Module:
+    """Its transformer inside the named wrappers."""
+    import smalldiffusion
+
+    return wrapped(smalldiffusion.DiT, wrap)(28, 1, cond_embed=embed, **options)
+
+
+def wrapped(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+    import smalldiffusion
+
+    for name in names:
+        kind = getattr(smalldiffusion, name)(kind)
+    return kind
+
+
+def named_schedule(name: str, **options):
     import smalldiffusion
 
     return getattr(smalldiffusion, name)(**options)
@@ -51,9 +64,9 @@ def _schedule(name: str, **options):
 # examples/fashion_mnist_unet.py, for images of this very size; the batch of 1024 is cut to 32, as 300 s on a CPU are
 # else less than ten steps.
 README = Setup(
-    model=partial(_unet, ("Scaled",), ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,)),
+    model=partial(unet, ("Scaled",), ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,)),
     embedded=256,
-    schedule=partial(_schedule, "ScheduleLogLinear", sigma_min=0.01, sigma_max=20, N=800),
+    schedule=partial(named_schedule, "ScheduleLogLinear", sigma_min=0.01, sigma_max=20, N=800),
     gam=1.6,
     recipe=Recipe(
         batch=32,
@@ -70,10 +83,16 @@ README = Setup(
 
 BEST = Setup(
     model=partial(
-        _unet, ("Scaled", "PredV"), ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(), dropout=0.0
+        unet,
+        ("Scaled", "PredV"),
+        ch=32,
+        ch_mult=(1, 1, 2),
+        num_res_blocks=1,
+        attn_resolutions=(),
+        dropout=0.0,
     ),
     embedded=128,
-    schedule=partial(_schedule, "ScheduleDDPM"),
+    schedule=partial(named_schedule, "ScheduleDDPM"),
     recipe=Recipe(average=HalfLife),
 )
 
