@@ -1,5 +1,6 @@
 """What an evaluation says of models whose quality is known."""
 
+import copy
 import json
 
 import pytest
@@ -303,3 +304,12 @@ def test_without_torch_fidelity_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(ValueError, match=r"needs torch-fidelity; .* pip install 'ddpm-lib\[inception\]'"):
         metrics.inception_features("weights.pth")
+
+
+@pytest.mark.cuda
+def test_cuda_measures_what_the_cpu_measures(denoiser, config, report):
+    there = NetworkDenoiser(copy.deepcopy(denoiser.net).cuda(), denoiser.schedule, denoiser.objective)
+    options = {"steps": 3, "batch": 40, "bound_images": 6, "bound_steps": 8, "images": (TRAIN, HELD_OUT)}
+    found = evaluation.evaluate(there, config, n=100, device="cuda", **options)
+    for row in report.rows[:-1]:
+        assert found[row.key].value == pytest.approx(row.value, rel=0.05, abs=0.05), row.key

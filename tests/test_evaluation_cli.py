@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ddpm_lib import cli
+from ddpm_lib import cli, data, evaluation
 from ddpm_lib.training import Trainer
 from tests.helpers import tiny_config
 
@@ -18,6 +18,14 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "a"
     Trainer(tiny_config()).fit(out, progress=False)
     return out
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A seventh of the digits, and few draws of them."""
+    parts = {split: data.load("mnist5k", split)[::7] for split in ("train", "test")}
+    monkeypatch.setattr(evaluation.data, "load", lambda name, split: parts[split])
+    monkeypatch.setattr(evaluation, "FLOOR_DRAWS", 3)
 
 
 def test_evaluate_prints_a_table_and_writes_it(run, capsys):
