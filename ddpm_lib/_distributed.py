@@ -1,8 +1,8 @@
 """The processes that share a run, as ``torchrun`` starts them: one a device, each with its part of every batch.
 
-They meet in two groups: one for gradients, on the devices' own network (nccl, or gloo on the CPU), whose members must
-answer within ``PATIENCE``; and one for words, over gloo, in which a process may wait for another that writes a
-checkpoint, and notices at once when it dies. A run in one process has neither, and nothing here does anything.
+Gradients travel on the devices' own network (nccl, or gloo on the CPU), words over gloo, which notices at once when a
+process dies. Who does not answer within ``PATIENCE`` is taken for dead, but when the others wait for one that writes or
+reads a file. For a run in one process nothing here does anything.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ FIRST_COMPILATION = timedelta(minutes=20)
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is. gradients: the group for gradients, where there are several."""
+    """Which of how many processes this is. gradients, words: the groups for these, where there are several."""
 
     rank: int = 0
     size: int = 1
     gradients: dist.ProcessGroup | None = None
+    words: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -46,6 +47,7 @@ class World:
         """The network with its gradients averaged over the processes; it starts with the first one's weights."""
         if self.size == 1:
             return net
+        self.wait()  # others may have had data to fetch
         return nn.parallel.DistributedDataParallel(net, process_group=self.gradients)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -56,12 +58,17 @@ class World:
         return value
 
     def greatest(self, value: int) -> int:
-        """The greatest of the processes' values; also the point at which all meet."""
+        """The greatest of the processes' values."""
         if self.size == 1:
             return value
         told = torch.tensor(value)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self.words)
         return int(told)
+
+    def wait(self) -> None:
+        """Go on when all are here, however long it takes."""
+        if self.size > 1:
+            dist.barrier()
 
     @contextmanager
     def _lost_peer_named(self) -> Iterator[None]:
@@ -72,7 +79,7 @@ class World:
             if self.size == 1 or not re.search("gloo|nccl|connection|timed? ?out", str(error), re.IGNORECASE):
                 raise
             raise ConnectionError(
-                f"process {self.rank} of {self.size}: another process of this run is gone or does not answer; "
+                f"one of the {self.size} processes of this run is gone or does not answer; "
                 "go on from the last checkpoint with --resume"
             ) from error
 
@@ -92,12 +99,13 @@ def joined(device: torch.device, compiling: bool = False) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=timedelta(hours=2))
         backend = "nccl" if device.type == "cuda" else "gloo"
         gradients = dist.new_group(backend=backend, timeout=FIRST_COMPILATION if compiling else PATIENCE)
+        words = dist.new_group(backend="gloo", timeout=PATIENCE)
     except RuntimeError as error:
         raise ConnectionError(f"the processes of this run do not find each other: {error}") from None
-    world, failed = World(dist.get_rank(), dist.get_world_size(), gradients), False
+    world, failed = World(dist.get_rank(), dist.get_world_size(), gradients, words), False
     try:
         with world._lost_peer_named():
             yield world

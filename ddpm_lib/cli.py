@@ -7,6 +7,7 @@ with 143.
 """
 
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -240,7 +241,8 @@ def main(arguments: list[str] | None = None) -> int:
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")  # of a process that torchrun started
+        print(f"error: {error}" if rank == "0" else f"error: process {rank}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)

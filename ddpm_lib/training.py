@@ -181,7 +181,7 @@ class Trainer:
         if self.world.first:
             meta = {"config": self.config.to_dict(), "images_seen": self.images_seen}
             checkpoint.save(out, self.step, tensors, meta, self.config.keep)
-        self.world.greatest(0)
+        self.world.wait()
 
     def restore(self, out: Path | str) -> None:
         """Go on from the newest whole checkpoint in out. Raises ValueError where its run was another one.
@@ -207,6 +207,7 @@ class Trainer:
                     state[index][key] = torch.empty_like(p).copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step = meta["images_seen"] // self.config.batch
+        self.world.wait()
         if self.world.greatest(self.step) != self.step:
             raise ValueError(f"{path}: another process of this run found a later checkpoint")
 
@@ -222,7 +223,7 @@ class Trainer:
             with self._tf32(), self._autocast():
                 x = samplers.sample(denoiser, shape, samplers.ancestral, steps=steps, device=self.device)
             plots.save_grid(x, Path(out) / f"samples-{self.images_seen:09d}.png")
-        self.world.greatest(0)
+        self.world.wait()
 
     def _draw(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """This process's part of the step's batch in micro-batches: x_0, t, ε and labels, which may be None.

@@ -17,6 +17,8 @@ from ddpm_lib.training import Trainer, joined
 from tests.helpers import tiny_config
 from tests.prepared import Pool
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
 SMALL = ["--width", "8", "--multipliers", "1", "--batch", "8", "--precision", "fp32", "--sample-every", "0"]
 LONG = [*SMALL, "--images", "4000000", "--checkpoint-every", "80"]
 
@@ -124,7 +126,7 @@ def test_one_of_two_killed_ends_the_other_within_a_minute_and_one_alone_goes_on(
     assert pool.wait(pids[0], 60) == 2
     errors = [line for line in logs[0].read_text().splitlines() if line.startswith("error")]
     assert errors == [
-        "error: process 0 of 2: another process of this run is gone or does not answer; "
+        "error: one of the 2 processes of this run is gone or does not answer; "
         "go on from the last checkpoint with --resume"
     ]
     assert checkpoint.load_newest(run)[1]["images_seen"] == 160
@@ -156,6 +158,17 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_two_go_on_from_there
         os.kill(pid, signal.SIGINT)
     assert [pool.wait(pid) for pid in pids] == [128 + signal.SIGINT] * 2
     assert checkpoint.load_newest(run)[1]["images_seen"] > seen
+
+
+@pytest.mark.slow
+def test_one_of_two_that_hangs_ends_the_other_within_a_minute(pool, tmp_path):
+    run = tmp_path / "run"
+    pids, logs = train_together(pool, run, *LONG)
+    wait_for(lambda: list(run.glob("step-*.json")))
+    os.kill(pids[1], signal.SIGSTOP)
+    assert pool.wait(pids[0], 60) == 2
+    assert "error: one of the 2 processes of this run is gone" in logs[0].read_text()
+    os.kill(pids[1], signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What ends a run against its will: SIGKILL at any moment, damaged files, a full disk, numbers that are none."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -14,6 +15,8 @@ from ddpm_lib.training import Trainer
 from ddpm_lib.unet import UNetConfig
 from tests.helpers import tiny_config
 from tests.prepared import Pool
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 SMALL = ["--width", "8", "--multipliers", "1", "--batch", "8", "--precision", "fp32", "--log-every", "2"]
 RUN = [
@@ -85,6 +88,7 @@ def killed_and_resumed(pool, whole, run, plan=None, seconds=None):
     return True
 
 
+@pytest.mark.slow
 def test_sigkill_while_a_checkpoint_is_written_changes_no_bit(pool, whole, tmp_path):
     """At 8 moments within ``checkpoint.save``, and in the middle of 4 files."""
     run, calls, writes = whole
@@ -95,6 +99,7 @@ def test_sigkill_while_a_checkpoint_is_written_changes_no_bit(pool, whole, tmp_p
         assert killed_and_resumed(pool, run, tmp_path / str(number), plan), plan
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_time_changes_no_bit(pool, whole, tmp_path):
     """At 8 times drawn from the length of a run, as the clock has it."""
     draw, kills, latest = random.Random(1), 0, 4.0
