@@ -22,9 +22,8 @@ import torch
 import tyro
 
 from ddpm_lib import checkpoint, evaluation, plots, samplers, training
-from ddpm_lib.config import TrainConfig
+from ddpm_lib.config import PRESETS, TrainConfig
 from ddpm_lib.denoiser import Clipped
-from ddpm_lib.presets import PRESETS
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 Flag = tyro.conf.FlagCreatePairsOff[bool]
