@@ -43,7 +43,8 @@ def ddim(
 ) -> Walk:
     """DDIM's sampler, DDIM Eq. 12 and 16: x_s = √ᾱ_s x̂_0 + √(1-ᾱ_s-σ²) ε̂ + σ z, from step t to the one before, s.
 
-    eta: σ = η √β̃_t of the schedule's own steps. 0 is deterministic; 1 is ancestral sampling with β̃_t.
+    This is Eq. (eq-ddim-update), and with η = 0, over √ᾱ_s, Eq. (eq-ddim-euler).
+    eta: σ = η √β̃_t of the schedule's own steps, Eq. (eq-ddim-eta). 0 is deterministic; 1 is ancestral with β̃_t.
     x_T, schedule as in ``ancestral``. Raises ValueError unless 0 <= eta <= 1, where the radicand can't be negative.
     """
     if not 0 <= eta <= 1:
@@ -79,7 +80,7 @@ def ddim_inversion(denoiser: Denoiser, x_0: Tensor, schedule: Schedule | None = 
 
 
 def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """Noise between two of one shape (B, ...), on the great circle through both, image by image.
+    """Noise between two of one shape (B, ...), on the great circle through both, image by image, Eq. (eq-slerp).
 
     sin((1-share)φ)/sin φ · one + sin(share φ)/sin φ · other, φ the angle between them: where both are standard
     normal and so nearly orthogonal, the variance stays 1, as it would not on the straight line. DDIM, appendix D.5.
