@@ -19,7 +19,9 @@ def chapter_number(docname: str) -> int:
     """The number that a chapter's file name starts with. Raises SphinxError where there is none."""
     match = CHAPTER.fullmatch(docname)
     if match is None:
-        raise SphinxError(f"{docname} is numbered in _toc.yml, but its file name starts with no number")
+        raise SphinxError(
+            f"{docname} is numbered in _toc.yml, but its file name starts with no number"
+        )
     return int(match[1])
 
 
@@ -28,7 +30,8 @@ def renumber(app: Sphinx, env: BuildEnvironment) -> list[str]:
     for docname, numbers in env.toc_secnumbers.items():
         chapter = chapter_number(docname)
         env.toc_secnumbers[docname] = {
-            anchor: (chapter, *number[1:]) if number else number for anchor, number in numbers.items()
+            anchor: (chapter, *number[1:]) if number else number
+            for anchor, number in numbers.items()
         }
         for node in [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]:
             if node.get("secnumber"):

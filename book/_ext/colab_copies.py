@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "DDPM_BOOK_REPOSITORY"
 NAME = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?"
-REMOTE = re.compile(rf"(?:https://(?:[^/@]+@)?|ssh://git@|git@)github\.com[/:]({NAME})(?:\.git)?/?")
+REMOTE = re.compile(
+    rf"(?:https://(?:[^/@]+@)?|ssh://git@|git@)github\.com[/:]({NAME})(?:\.git)?/?"
+)
 
 INSTALL_CELL = """\
 # Installs the book's library at the commit of this copy; torch, torchvision and numpy stay as they are.
@@ -64,7 +66,9 @@ def git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where it fails or is not installed."""
     try:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -77,20 +81,28 @@ def find_repository(folder: Path) -> Repository | None:
     """
     name = os.environ.get(VARIABLE)
     if name and not re.fullmatch(NAME, name):
-        raise ConfigError(f"{VARIABLE} is {name!r}; expected owner/name, or nothing for a book without Colab")
+        raise ConfigError(
+            f"{VARIABLE} is {name!r}; expected owner/name, or nothing for a book without Colab"
+        )
     top = git(folder, "rev-parse", "--show-toplevel")
     is_clone = top is not None and Path(top).resolve() == folder.resolve()
     if name is None and is_clone:
         name = parse_remote(git(folder, "remote", "get-url", "origin") or "")
     if not name:
-        logger.info("[colab] no GitHub repository is known: no copies for Colab, no launch button")
+        logger.info(
+            "[colab] no GitHub repository is known: no copies for Colab, no launch button"
+        )
         return None
     commit = git(folder, "rev-parse", "HEAD") if is_clone else None
     if commit is None:
-        logger.info("[colab] the commit is not known: no copies for Colab, no launch button")
+        logger.info(
+            "[colab] the commit is not known: no copies for Colab, no launch button"
+        )
         return None
     if git(folder, "status", "--porcelain"):
-        logger.info("[colab] there are uncommitted changes, which the copies' library will not have")
+        logger.info(
+            "[colab] there are uncommitted changes, which the copies' library will not have"
+        )
     logger.info("[colab] the copies install ddpm_lib from %s at %s", name, commit)
     return Repository(name, commit)
 
@@ -98,7 +110,9 @@ def find_repository(folder: Path) -> Repository | None:
 def colab_copy(notebook: NotebookNode, source: str) -> NotebookNode:
     """The notebook, outputs kept, after a first cell that installs ``ddpm_lib`` from ``source``."""
     copy = deepcopy(notebook)
-    cell = nbformat.v4.new_code_cell(INSTALL_CELL.replace("SOURCE", source), id="install-ddpm-lib")
+    cell = nbformat.v4.new_code_cell(
+        INSTALL_CELL.replace("SOURCE", source), id="install-ddpm-lib"
+    )
     copy.cells.insert(0, cell)
     nbformat.validate(copy)
     return copy
@@ -110,7 +124,9 @@ def notebook_path(app: Sphinx, docname: str) -> Path | None:
     A notebook that reads the others, as the ledger does, says "colab": false in its metadata.
     """
     path = Path(app.env.doc2path(docname))
-    if path.suffix != ".ipynb" or not nbformat.read(path, as_version=4).metadata.get("colab", True):
+    if path.suffix != ".ipynb" or not nbformat.read(path, as_version=4).metadata.get(
+        "colab", True
+    ):
         return None
     return path
 
@@ -119,7 +135,9 @@ def set_repository(app: Sphinx) -> None:
     app.colab_repository = find_repository(Path(app.srcdir))
 
 
-def add_button(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+def add_button(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
     repository = app.colab_repository
     path = notebook_path(app, pagename) if pagename in app.env.found_docs else None
     if repository and path:
@@ -141,7 +159,9 @@ def write_copies(app: Sphinx, exception: Exception | None) -> None:
         return
     folder = Path(app.outdir, "colab")
     folder.mkdir(exist_ok=True)
-    for path in filter(None, (notebook_path(app, docname) for docname in app.env.found_docs)):
+    for path in filter(
+        None, (notebook_path(app, docname) for docname in app.env.found_docs)
+    ):
         copy = colab_copy(nbformat.read(path, as_version=4), repository.source)
         nbformat.write(copy, folder / path.name)
 
