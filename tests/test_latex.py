@@ -340,5 +340,8 @@ def test_several_equations_and_chains():
     assert not is_same(read(r"a = b, \quad c = a", held), record([a, a], [b, a]))
     assert read(r"a \\ & \quad \le b", held) == (a, b, "<=")
     assert read(r"\frac{a}{b} \\[1ex] & \quad + c \\ & = 0 \tag{S 1}", held) == (a / b + c, 0, "==")
+    assert read(r"a \\ & \quad {} + c = b", held) == (a + c, b, "==")  # {} gives the sign its room
     with pytest.raises(ValueError, match="one kind of relation"):
         read(r"a \le b = c", held)
+    with pytest.raises(ValueError, match="latex: "):
+        read(r"a^{} c = b", held)

@@ -68,7 +68,7 @@ KIND_OF_FENCE = {
 KIND_OF_GROUP = {"number": "NUMBER", "letter": "NAME", "word": "NAME", "upright": "NAME"}
 KIND_OF_GROUP |= {"styled": "NAME", "begin": "_BEGIN", "end": "_END", "cell": "_CELL", "row": "ROW"}
 SCANNER = re.compile(
-    r"(?P<blank>\s+|\\(?:begin|end)\{aligned\}|\\tag\{[^{}]*\})"
+    r"(?P<blank>\s+|\{\}(?=\s*(?:[-+=]|\\cdot))|\\(?:begin|end)\{aligned\}|\\tag\{[^{}]*\})"
     r"|(?P<row>\\\\(?:\[[0-9.]+\s*[a-z]+\])?)"
     r"|(?P<begin>\\begin\{pmatrix\})|(?P<end>\\end\{pmatrix\})|(?P<cell>&)"
     r"|(?P<fence>\\(?:left|right|middle)\\?\||\\left\.)"
