@@ -78,7 +78,8 @@ def of_diffusers(best: hf.Setup) -> dict[str, hf.Setup]:
         "time added": replace(best, scale_shift="default"),
         "even t": replace(best, middle=False),
         "noise": replace(best, prediction="epsilon"),
-        "cosine schedule": replace(best, betas="squaredcos_cap_v2"),
+        "cosine schedule, even t": replace(best, betas="squaredcos_cap_v2", middle=False),
+        "other schedule": replace(best, betas="linear" if best.betas != "linear" else "squaredcos_cap_v2"),
         "noise derived again": replace(best, rederive=True),
         "linspace": replace(best, spacing="linspace"),
     }
@@ -86,32 +87,27 @@ def of_diffusers(best: hf.Setup) -> dict[str, hf.Setup]:
 
 def of_smalldiffusion(best: sd.Setup) -> dict[str, sd.Setup]:
     small = {"num_res_blocks": 1, "attn_resolutions": (), "dropout": 0.0}
-    v, narrow = ("Scaled", "PredV"), {"ch": 32, "ch_mult": (1, 1, 2), **small}
+    narrow = {"ch": 32, "ch_mult": (1, 1, 2), **small}
+    noise, v = (partial(sd.unet, wrap, **narrow) for wrap in (("Scaled",), ("Scaled", "PredV")))
     log_linear = partial(sd.named_schedule, "ScheduleLogLinear", sigma_min=0.01, sigma_max=20, N=800)
-    flow = partial(sd.unet, ("PredFlow",), **narrow)
+    ddpm, cosine = (partial(sd.named_schedule, name) for name in ("ScheduleDDPM", "ScheduleCosine"))
+    flow = ("PredFlow",)
     return {
-        "noise": replace(best, model=partial(sd.unet, ("Scaled",), **narrow)),
-        "noise, log-linear": replace(
-            best, model=partial(sd.unet, ("Scaled",), **narrow), schedule=log_linear
-        ),
-        "log-linear": replace(best, model=partial(sd.unet, v, **narrow), schedule=log_linear),
-        "cosine": replace(
-            best,
-            model=partial(sd.unet, v, **narrow),
-            schedule=partial(sd.named_schedule, "ScheduleCosine"),
-        ),
-        "flow": replace(best, model=flow, schedule=partial(sd.named_schedule, "ScheduleFlow")),
-        "flow, middle t": replace(
-            best, model=flow, schedule=partial(sd.named_schedule, "ScheduleLogNormalFlow")
-        ),
-        "widths 32 64 64": replace(best, model=partial(sd.unet, v, ch=32, ch_mult=(1, 2, 2), **small)),
-        "attention at 7": replace(best, model=partial(sd.unet, v, **{**narrow, "attn_resolutions": (7,)})),
+        "even t": replace(best, schedule=partial(sd.named_schedule, "ScheduleFlow")),
+        "v, linear": replace(best, model=v, schedule=ddpm),
+        "v, cosine": replace(best, model=v, schedule=cosine),
+        "v, log-linear": replace(best, model=v, schedule=log_linear),
+        "noise, linear": replace(best, model=noise, schedule=ddpm),
+        "noise, log-linear": replace(best, model=noise, schedule=log_linear),
+        "two levels": replace(best, model=partial(sd.unet, flow, ch=32, ch_mult=(1, 2), **small)),
+        "widths 32 64 64": replace(best, model=partial(sd.unet, flow, ch=32, ch_mult=(1, 2, 2), **small)),
+        "widths 32 64 128": replace(best, model=partial(sd.unet, flow, ch=32, ch_mult=(1, 2, 4), **small)),
+        "attention at 7": replace(best, model=partial(sd.unet, flow, **{**narrow, "attn_resolutions": (7,)})),
         "transformer": replace(
-            best,
-            embedded=128,
-            model=partial(sd.dit, v, patch_size=4, depth=6, head_dim=32, num_heads=4),
+            best, model=partial(sd.dit, flow, patch_size=4, depth=6, head_dim=32, num_heads=4)
         ),
-        "accelerated sampler": replace(best, gam=1.6),
+        "DDIM": replace(best, gam=1.0),
+        "gam 2": replace(best, gam=2.0),
     }
 
 

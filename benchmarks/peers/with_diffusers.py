@@ -49,9 +49,9 @@ class Setup:
 
 
 # The tutorial "Train a diffusion model" (widths 128, 128, 256, 256, 512, 512 for 128×128, attention at the last but
-# one level) cut to the three levels that 28×28 has, with the settings of the script train_unconditional.py.
+# one level) cut to the first three levels, as 28×28 has no more, with the settings of train_unconditional.py.
 README = Setup(
-    widths=(128, 256, 512),
+    widths=(128, 128, 256),
     layers=2,
     attention=(1,),
     middle_attention=True,

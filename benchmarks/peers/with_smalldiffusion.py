@@ -81,18 +81,15 @@ README = Setup(
     ),
 )
 
+# Flow matching, with t drawn around the middle as the package offers it; its accelerated sampler beats its DDIM, and
+# takes the same 20 steps.
 BEST = Setup(
     model=partial(
-        unet,
-        ("Scaled", "PredV"),
-        ch=32,
-        ch_mult=(1, 1, 2),
-        num_res_blocks=1,
-        attn_resolutions=(),
-        dropout=0.0,
+        unet, ("PredFlow",), ch=32, ch_mult=(1, 1, 2), num_res_blocks=1, attn_resolutions=(), dropout=0.0
     ),
     embedded=128,
-    schedule=partial(named_schedule, "ScheduleDDPM"),
+    schedule=partial(named_schedule, "ScheduleLogNormalFlow"),
+    gam=1.6,
     recipe=Recipe(average=HalfLife),
 )
 
