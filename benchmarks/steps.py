@@ -102,11 +102,10 @@ def ways() -> list[Way]:
     """Every row, those with the fewest calls first."""
     rows = [Way("ddim", steps, eta) for steps in COUNTS for eta in ETAS]
     rows += [Way(sampler, steps) for sampler in ("dpm_solver", "heun") for steps in FEW]
-    rows += [
-        Way("ddim", steps, 0.0, spacing)
-        for steps in (5, 10, 20)
-        for spacing in ("leading", "trailing", "quadratic")
-    ]
+    for steps in FEW[:3]:
+        rows += [Way("ddim", steps, 0.0, spacing) for spacing in ("leading", "trailing")]
+        rows += [Way("ddim", steps, eta, "quadratic") for eta in (0.0, 1.0)]
+        rows += [Way(sampler, steps, spacing="quadratic") for sampler in ("dpm_solver", "heun")]
     return sorted(rows, key=lambda way: way.calls)
 
 
