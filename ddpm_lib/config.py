@@ -109,7 +109,7 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if self.batch % self.accumulate:
+        if self.accumulate > 1 and self.batch % self.accumulate:
             raise ValueError(f"accumulate: expected a divisor of batch = {self.batch}, got {self.accumulate}")
 
     def make_schedule(self) -> Schedule:
