@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.peers import Contestant, Trained
 from benchmarks.peers.loop import STEPS, parameters
-from ddpm_lib import presets, samplers, training
-from ddpm_lib.config import TrainConfig
+from ddpm_lib import samplers, training
+from ddpm_lib.config import TrainConfig, mnist5k
 from ddpm_lib.data import Images, to_bytes
 from ddpm_lib.denoiser import Clipped
 
@@ -23,11 +23,11 @@ def contestants() -> list[Contestant]:
 
 
 def train(images: Images, seconds: float, seed: int) -> Trained:
-    return _train(replace(presets.mnist5k(), seed=seed), images, seconds)
+    return _train(replace(mnist5k(), seed=seed), images, seconds)
 
 
 def train_without_classes(images: Images, seconds: float, seed: int) -> Trained:
-    config = presets.mnist5k()
+    config = mnist5k()
     return _train(replace(config, seed=seed, model=replace(config.model, num_classes=None)), images, seconds)
 
 
