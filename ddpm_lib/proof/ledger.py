@@ -158,25 +158,16 @@ def as_json(ledger: list[Entry]) -> dict:
 def as_markdown(ledger: list[Entry]) -> str:
     """The ledger of one chapter as a table with links, in MyST Markdown."""
     lines = [
-        "| equation | label | kind | | by | displayed | mutants refused | computed by |",
-        "|---|---|---|---|---|---|---|---|",
+        "| equation | kind | checked by | displayed | mutants refused | computed by |",
+        "|---|---|---|---|---|---|",
     ]
     for entry in ledger:
-        mark = {"proved": "✓", "checked": "≈", "stated": ""}[entry.status]
+        mark = {"proved": "✓ ", "checked": "≈ ", "stated": ""}[entry.status]
         shown = {READ: "✓"}.get(entry.displayed, entry.displayed)
         tried = entry.mutants
         score = f"{tried['refused']} of {tried['tried'] - len(tried['equal'])}" if tried else ""
         names = ", ".join(f"`{name}`" for name in entry.computed_by)
-        cells = [
-            f"{{eq}}`{entry.label}`",
-            f"`{entry.label}`",
-            entry.kind,
-            mark,
-            entry.by,
-            shown,
-            score,
-            names,
-        ]
+        cells = [f"{{eq}}`{entry.label}` `{entry.label}`", entry.kind, mark + entry.by, shown, score, names]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
