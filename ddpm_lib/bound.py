@@ -288,7 +288,7 @@ def training_weight(weighting: str, objective: str, schedule: Schedule, gamma: f
 
     weighting: "simple", 1. "bound", ``loss_weight`` over its mean, so that a learning rate keeps its sense. "min-snr",
     min(SNR_t, gamma) for the error of x_0, Hang et al. 2023, so times ``error_ratio`` for ε and v. Where some t are
-    drawn more often than others, that weighs too, Eq. (eq-times-weight). Raises ValueError for another weighting.
+    drawn more often than others, that weighs too, as chapter 8 shows. Raises ValueError for another weighting.
     """
     if weighting == "simple":
         return torch.ones_like(schedule.alpha_bar)
