@@ -61,6 +61,7 @@ BEST = Setup(
 BEST_CLASSES = Setup(
     unet={"dim": 16, "dim_mults": (1, 2, 4), "attn_heads": 2, "attn_dim_head": 16, "cond_drop_prob": 0.1},
     diffusion={"objective": "pred_v", "ddim_sampling_eta": 0.0},
+    middle=True,
     guidance=1.001,
     recipe=Recipe(average=HalfLife),
 )
