@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -26,7 +27,6 @@ import tyro
 from torch import Tensor
 
 from benchmarks.peers import Contestant, contestants
-from benchmarks.timing import processor
 from ddpm_lib import data, metrics
 from ddpm_lib.checkpoint import write_atomic
 
@@ -90,7 +90,7 @@ def run(chosen: list[Contestant], options: Options) -> dict:
         "n": options.n,
         "threads": options.threads,
         "torch": torch.__version__,
-        "cpu": processor(),
+        "cpu": cpu_name(),
     }
     results = previous(options.out, settings) if options.resume else None
     scorer = Scorer.from_digits()
@@ -252,3 +252,12 @@ def save(out: Path, results: dict) -> None:
     """Write the results, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, json.dumps({**results, "table": summary(results)}, indent=1).encode())
+
+
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
