@@ -43,7 +43,6 @@ FLOORS = {
     "bound": 4,
     "samplers": 4,
     "config": 5,
-    "presets": 6,
     "_loading": 6,
     "training": 7,
     "evaluation": 8,
