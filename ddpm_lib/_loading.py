@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddpm_lib import checkpoint
 from ddpm_lib.config import TrainConfig
 from ddpm_lib.denoiser import NetworkDenoiser
-from ddpm_lib.unet import UNet
+from ddpm_lib.guidance import NoisyClassifier
 
 PRETRAINED = Path(__file__).parent / "weights"
 
@@ -30,22 +30,27 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: Path)
 
 def load_denoiser(run: Path | str, device: torch.device | str = "cpu") -> tuple[NetworkDenoiser, TrainConfig]:
     """The averaged network of a run's newest whole checkpoint, ready to sample, and the run's config."""
-    if not Path(run).is_dir():
-        raise ValueError(f"run: no folder {run}")
-    tensors, meta, path = checkpoint.load_newest(run)
-    return _ready(TrainConfig.from_dict(meta.get("config"), path), tensors, "average.module.", path, device)
+    return _denoiser(*_of_run(run, device, "run", classifier=False))
 
 
-def save_pretrained(denoiser: NetworkDenoiser, config: TrainConfig, folder: Path | str, card: dict) -> None:
+def load_noisy_classifier(
+    run: Path | str, device: torch.device | str = "cpu"
+) -> tuple[NoisyClassifier, TrainConfig]:
+    """The averaged network of a ``train-classifier`` run's newest whole checkpoint, and the run's config."""
+    return _of_run(run, device, "classifier", classifier=True)
+
+
+def save_pretrained(
+    trained: NetworkDenoiser | NoisyClassifier, config: TrainConfig, folder: Path | str, card: dict
+) -> None:
     """Write a network for ``load_pretrained``: ``model.safetensors`` and ``card.json``, which holds the config too.
 
     card: what else is to be known of it, such as command, seed and scores, as JSON can hold it.
     """
+    net = trained if isinstance(trained, nn.Module) else trained.net
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    body = dump_tensors(
-        {name: value.detach().cpu().contiguous() for name, value in denoiser.net.state_dict().items()}
-    )
+    body = dump_tensors({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()})
     whole = {**card, "config": config.to_dict(), "sha256": sha256(body).hexdigest()}
     checkpoint.write_atomic(folder / "model.safetensors", body)
     checkpoint.write_atomic(folder / "card.json", json.dumps(whole, indent=1, ensure_ascii=False).encode())
@@ -59,8 +64,26 @@ def load_pretrained(
     name: a folder of ``ddpm_lib/weights`` with ``model.safetensors`` and ``card.json``. Raises ValueError for another
     name, and, naming the file, for files that are damaged.
     """
+    return _denoiser(*_pretrained(name, device, classifier=False))
+
+
+def load_pretrained_classifier(
+    name: str = "noisy_classifier", device: torch.device | str = "cpu"
+) -> tuple[NoisyClassifier, TrainConfig]:
+    """A classifier of noisy images that comes with the package, and the config it was trained with.
+
+    name and errors as for ``load_pretrained``. (``metrics.load_classifier`` is another one, of clean digits.)
+    """
+    return _pretrained(name, device, classifier=True)
+
+
+def _pretrained(name: str, device: torch.device | str, classifier: bool) -> tuple[nn.Module, TrainConfig]:
     cards = {path.parent.name: path.read_bytes() for path in sorted(PRETRAINED.glob("*/card.json"))}
-    known = [folder for folder, card in cards.items() if b'"config"' in card]  # a classifier's card has none
+    known = [
+        folder
+        for folder, card in cards.items()
+        if b'"config"' in card and (b'"objective": "class"' in card) == classifier
+    ]
     if name not in known:
         raise ValueError(
             f"name: expected one of {', '.join(known) or 'none, as none is installed'}, got {name!r}"
@@ -75,9 +98,28 @@ def load_pretrained(
     return _ready(TrainConfig.from_dict(card.get("config"), path), load_tensors(body), "", path, device)
 
 
+def _of_run(
+    run: Path | str, device: torch.device | str, name: str, classifier: bool
+) -> tuple[nn.Module, TrainConfig]:
+    if not Path(run).is_dir():
+        raise ValueError(f"{name}: no folder {run}")
+    tensors, meta, path = checkpoint.load_newest(run)
+    config = TrainConfig.from_dict(meta.get("config"), path)
+    if (config.objective == "class") != classifier:
+        kinds = ("a denoiser, of train", "a classifier, of train-classifier")
+        raise ValueError(
+            f"{name}: expected the run of {kinds[classifier]}, got that of {kinds[not classifier]}, in {run}"
+        )
+    return _ready(config, tensors, "average.module.", path, device)
+
+
 def _ready(
     config: TrainConfig, tensors: dict[str, Tensor], prefix: str, path: Path, device: torch.device | str
-) -> tuple[NetworkDenoiser, TrainConfig]:
-    net = UNet(config.model).to(device)
+) -> tuple[nn.Module, TrainConfig]:
+    net = config.make_network().to(device)
     fill(net, tensors, prefix, path)
-    return NetworkDenoiser(net.eval().requires_grad_(False), config.make_schedule(), config.objective), config
+    return net.eval().requires_grad_(False), config
+
+
+def _denoiser(net: nn.Module, config: TrainConfig) -> tuple[NetworkDenoiser, TrainConfig]:
+    return NetworkDenoiser(net, config.make_schedule(), config.objective), config

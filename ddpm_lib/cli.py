@@ -1,6 +1,7 @@
 """The command line: ``python -m ddpm_lib train mnist5k --out runs/a``, then ``... sample runs/a --out grid.png``.
 
-``python -m ddpm_lib evaluate runs/a`` measures it, and ``python -m ddpm_lib ledger`` lists the book's equations.
+``python -m ddpm_lib evaluate runs/a`` measures it; ``train-classifier`` trains what can guide its samples to a
+class, and ``evaluate-classifier`` measures that; ``python -m ddpm_lib ledger`` lists the book's equations.
 
 Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130, SIGTERM
 with 143.
@@ -13,113 +14,27 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
-from ddpm_lib import checkpoint, evaluation, plots, samplers, training
-from ddpm_lib.config import PRESETS, TrainConfig
-from ddpm_lib.denoiser import Clipped
-
-BOOK = Path(__file__).resolve().parents[1] / "book"
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """Train a model and keep its checkpoints."""
-
-    out: Path
-    """Folder for the run's checkpoints, curve (metrics.jsonl) and samples; made if it is not there."""
-    config: TrainConfig
-    """The run. Lengths are counted in images seen."""
-    resume: Flag = False
-    """Go on from the newest whole checkpoint in --out."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps. auto takes the first of CUDA, MPS, CPU that is there."""
+from ddpm_lib import checkpoint, evaluation, guidance, plots, samplers, training
+from ddpm_lib._jobs import EvaluateClassifierJob, EvaluateJob, LedgerJob, SampleJob, TrainJob
+from ddpm_lib.config import CLASSIFIERS, PRESETS, TrainConfig
+from ddpm_lib.denoiser import Clipped, Denoiser, NetworkDenoiser
+from ddpm_lib.metrics import Report
 
 
-@dataclass(frozen=True)
-class SampleJob:
-    """Draw images from a trained run and write them as one picture."""
-
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
-    out: Path = Path("grid.png")
-    """The picture to write."""
-    n: int = 100
-    """Number of images."""
-    columns: int = 10
-    """Images a row."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
-    """DDPM's ancestral sampler, or DDIM. In trials on these digits ancestral drew better ones in 50 steps."""
-    steps: int = 50
-    """Steps to visit, at most the run's T (1000)."""
-    eta: float | None = None
-    """DDIM's noise: 0 (the default there) is deterministic, 1 as noisy as DDPM. Only for ddim."""
-    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
-    """Which steps are visited."""
-    classes: tuple[int, ...] = ()
-    """Classes to draw, in turn; all of them if none is named."""
-    unconditional: Flag = False
-    """Let the model choose the classes."""
-    seed: int = 0
-    """Image i depends on (seed, i) alone."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
-
-@dataclass(frozen=True)
-class EvaluateJob:
-    """Measure a trained run: samples beside real images, copies among them, held-out images in bits/dim."""
-
-    run: tyro.conf.Positional[str]
-    """Folder of the run, or pretrained:NAME for a model that comes with the package."""
-    out: Path | None = None
-    """The JSON to write: evaluation.json in the run's folder if none is named; for a pretrained model, none."""
-    n: int = 1000
-    """Number of samples, all classes in turn."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
-    """As in sample."""
-    steps: int = 50
-    """Steps to visit, at most the run's T."""
-    eta: float | None = None
-    """DDIM's noise."""
-    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
-    """Which steps are visited."""
-    extractor: str = "digits"
-    """Whose features the distances are taken in: digits, the classifier that comes with the package, for MNIST; or
-    inception:PATH with the weights file that torch-fidelity uses, which must be installed: ddpm-lib[inception]."""
-    bound_images: int = 500
-    """How many held-out images to encode for bits/dim; 0 for none."""
-    bound_steps: int = 100
-    """At how many steps of the bound, drawn at random; T - 1 or more for all."""
-    batch: int = 100
-    """Images computed at a time."""
-    seed: int = 0
-    """Decides the samples and every other draw."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
-
-@dataclass(frozen=True)
-class LedgerJob:
-    """List every labelled equation of the book: how it was checked, and what computes it."""
-
-    book: Path = BOOK
-    """Folder of the chapters."""
-    json: Flag = False
-    """Print JSON instead of text."""
-    mutants: Flag = False
-    """Also try wrong versions of each equation, which are to be refused; takes minutes."""
-
-
-def train(job: TrainJob) -> None:
-    """Train a model and keep its checkpoints."""
+def train(job: TrainJob, objective: str = "") -> None:
+    """Train a model, or for objective "class" a classifier, and keep its checkpoints."""
+    if (job.config.objective == "class") != (objective == "class"):
+        wanted = (
+            "'class' in train-classifier" if objective else "eps, x0 or v, or the command train-classifier"
+        )
+        raise ValueError(f"objective: expected {wanted}, got {job.config.objective!r}")
     device = training.pick_device(job.device)
     _check_writable(job.out)
     if not job.resume and checkpoint.exists(job.out):
@@ -155,8 +70,8 @@ def sample(job: SampleJob) -> None:
         raise ValueError(f"eta: expected only with --sampler ddim, got it with {job.sampler}")
     _check_writable(job.out.parent)
     device = training.pick_device(job.device)
-    denoiser, config = training.load_denoiser(job.run, device)
-    denoiser = denoiser.given(_labels(job, config, device))
+    denoiser, config = _load(job.run, device)
+    denoiser = _guided(job, denoiser, config, device)
     shape = (job.n, config.model.in_channels, config.model.image_size, config.model.image_size)
     options = {} if job.eta is None else {"eta": job.eta}
     begun = time.perf_counter()
@@ -181,13 +96,8 @@ def sample(job: SampleJob) -> None:
 def evaluate(job: EvaluateJob) -> None:
     """Measure a trained run: samples beside real images, copies among them, held-out images in bits/dim."""
     device = training.pick_device(job.device)
-    kind, _, name = job.run.partition(":")
-    shipped = kind == "pretrained"
-    load = training.load_pretrained if shipped else training.load_denoiser
-    denoiser, config = load(name if shipped else job.run, device)
-    out = job.out or (None if shipped else Path(job.run) / "evaluation.json")
-    if out is not None:
-        _check_writable(out.parent)
+    denoiser, config = _load(job.run, device)
+    out = _report_path(job)
     options = ("n", "sampler", "steps", "eta", "spacing", "bound_images", "bound_steps", "batch", "seed")
     report = evaluation.evaluate(
         denoiser,
@@ -197,12 +107,16 @@ def evaluate(job: EvaluateJob) -> None:
         progress=True,
         **{option: getattr(job, option) for option in options},
     )
-    report = replace(report, about={"run": job.run} | report.about)
-    print(report.as_text())
-    if out is not None:
-        text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-        checkpoint.write_atomic(out, (text + "\n").encode())
-        print(f"wrote {out}")
+    _tell(replace(report, about={"run": job.run} | report.about), out)
+
+
+def evaluate_classifier(job: EvaluateClassifierJob) -> None:
+    """Measure a classifier of noisy images: how many held-out images it finds the class of, by their noise."""
+    device = training.pick_device(job.device)
+    net, config = _load(job.run, device, classifier=True)
+    out = _report_path(job)
+    report = evaluation.evaluate_classifier(net, config, job.steps, job.seed, device)
+    _tell(replace(report, about={"run": job.run} | report.about), out)
 
 
 def ledger(job: LedgerJob) -> None:
@@ -218,9 +132,7 @@ def ledger(job: LedgerJob) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    jobs = {name: TrainJob(out=tyro.MISSING, config=make()) for name, make in PRESETS.items()}
-    told = {name: (make.__doc__ or "").splitlines()[0] for name, make in PRESETS.items()}
-    preset = tyro.extras.subcommand_type_from_defaults(jobs, told, prefix_names=False)
+    preset, classifier_preset = _choice(PRESETS), _choice(CLASSIFIERS)
 
     def train_preset(job: preset) -> None:
         """Train a model: name a preset, and after it the values to change.
@@ -230,10 +142,24 @@ def main(arguments: list[str] | None = None) -> int:
         """
         train(job)
 
+    def train_classifier(job: classifier_preset) -> None:
+        """Train a classifier of noisy images, to guide samples by: name a preset, and after it the values to change.
+
+        All else is as in train.
+        """
+        train(job, "class")
+
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train_preset, "sample": sample, "evaluate": evaluate, "ledger": ledger},
+            {
+                "train": train_preset,
+                "train-classifier": train_classifier,
+                "sample": sample,
+                "evaluate": evaluate,
+                "evaluate-classifier": evaluate_classifier,
+                "ledger": ledger,
+            },
             prog="python -m ddpm_lib",
             description="Train, sample and measure diffusion models, and list the book's checked equations.",
             args=arguments,
@@ -248,8 +174,55 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _labels(job: SampleJob, config: TrainConfig, device: torch.device) -> torch.Tensor | None:
-    count = config.model.num_classes
+def _choice(presets: dict):
+    """The type of the command line's choice of one of these presets."""
+    jobs = {name: TrainJob(out=tyro.MISSING, config=make()) for name, make in presets.items()}
+    told = {name: (make.__doc__ or "").splitlines()[0] for name, make in presets.items()}
+    return tyro.extras.subcommand_type_from_defaults(jobs, told, prefix_names=False)
+
+
+def _load(spec: str, device: torch.device, classifier: bool = False) -> tuple:
+    """The network that a command line names, pretrained:NAME or the folder of a run, and its config."""
+    kind, _, name = spec.partition(":")
+    shipped, own = (
+        (training.load_pretrained_classifier, training.load_noisy_classifier)
+        if classifier
+        else (training.load_pretrained, training.load_denoiser)
+    )
+    return shipped(name, device) if kind == "pretrained" else own(spec, device)
+
+
+def _guided(job: SampleJob, denoiser: NetworkDenoiser, config: TrainConfig, device: torch.device) -> Denoiser:
+    """The denoiser that is asked for the job's classes, with the guidance that the job wants."""
+    scale = 1.0 if job.guidance is None else job.guidance
+    if job.classifier is None:
+        y = _labels(job, config.model.num_classes, device)
+        if job.guidance is None:
+            return denoiser.given(y)
+        if y is None:
+            raise ValueError(
+                "guidance: expected classes to guide to, as the images are drawn without a class"
+            )
+        return guidance.ClassifierFree(denoiser.given(y), denoiser.given(None), scale)
+    net, trained = _load(job.classifier, device, classifier=True)
+    for name in ("image_size", "in_channels"):
+        if getattr(trained.model, name) != getattr(config.model, name):
+            raise ValueError(
+                f"classifier: expected one of images with {name} = {getattr(config.model, name)}, as the run's, "
+                f"got {getattr(trained.model, name)}"
+            )
+    if (trained.schedule, trained.T) != (config.schedule, config.T):
+        raise ValueError(
+            f"classifier: expected one of the run's schedule, {config.schedule} with T = {config.T}, "
+            f"got {trained.schedule} with T = {trained.T}"
+        )
+    y = _labels(job, trained.model.num_classes, device)
+    if y is None:
+        raise ValueError("unconditional: expected classes for the classifier to guide to")
+    return guidance.ClassifierGuided(denoiser.given(None), guidance.log_prob_of(net, y), scale)
+
+
+def _labels(job: SampleJob, count: int | None, device: torch.device) -> torch.Tensor | None:
     if job.unconditional or count is None:
         if job.classes:
             raise ValueError("classes: expected none, as the images are to be drawn without a class")
@@ -258,6 +231,22 @@ def _labels(job: SampleJob, config: TrainConfig, device: torch.device) -> torch.
     if classes.min() < 0 or classes.max() >= count:
         raise ValueError(f"classes: expected classes in 0..{count - 1}, got {list(job.classes)}")
     return classes[torch.arange(job.n) % len(classes)].to(device)
+
+
+def _report_path(job: EvaluateJob | EvaluateClassifierJob) -> Path | None:
+    """Where the report goes, which can be written to."""
+    out = job.out or (None if job.run.startswith("pretrained:") else Path(job.run) / "evaluation.json")
+    if out is not None:
+        _check_writable(out.parent)
+    return out
+
+
+def _tell(report: Report, out: Path | None) -> None:
+    print(report.as_text())
+    if out is not None:
+        text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+        checkpoint.write_atomic(out, (text + "\n").encode())
+        print(f"wrote {out}")
 
 
 def _check_writable(folder: Path) -> None:
@@ -276,4 +265,4 @@ def _describe(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else str(device)
 
 
-__all__ = ["evaluate", "ledger", "main", "sample", "train"]
+__all__ = ["evaluate", "evaluate_classifier", "ledger", "main", "sample", "train"]

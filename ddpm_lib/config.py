@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ddpm_lib import schedule as schedules
+from ddpm_lib.guidance import NoisyClassifier
 from ddpm_lib.schedule import Schedule
-from ddpm_lib.unet import UNetConfig, paper
+from ddpm_lib.unet import UNet, UNetConfig, paper
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class TrainConfig:
     """Noise schedule."""
     T: int = 1000
     """Number of noising steps."""
-    objective: Literal["eps", "x0", "v"] = "v"
-    """What the network predicts: the noise, the clean image, or the velocity between them."""
+    objective: Literal["eps", "x0", "v", "class"] = "v"
+    """What the network predicts: the noise, the clean image, or the velocity between them; or, in train-classifier,
+    the class of the clean image."""
     times: Literal["uniform", "middle", "stratified"] = "middle"
     """How training draws t from 1..T: evenly; more often around the middle (logit-normal); or evenly and with the
     steps of one batch spread out over all of 1..T."""
@@ -41,7 +43,7 @@ class TrainConfig:
     mean over t; or as the clean image's error times min(SNR_t, gamma)."""
     gamma: float = 5.0
     """Where min-snr caps the signal-to-noise ratio."""
-    images: int = 140_000
+    images: int = 100_000
     """Length of the run."""
     batch: int = 16
     """Images a step, whatever the number of processes that share them."""
@@ -111,6 +113,23 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.accumulate > 1 and self.batch % self.accumulate:
             raise ValueError(f"accumulate: expected a divisor of batch = {self.batch}, got {self.accumulate}")
+        if self.objective == "class":
+            self._check_classifier()
+
+    def _check_classifier(self) -> None:
+        if self.model.num_classes is None:
+            raise ValueError(
+                "model.num_classes: expected a number of classes for objective 'class', got None"
+            )
+        for name, only in (("weighting", "simple"), ("label_dropout", 0.0), ("sample_every", 0)):
+            if getattr(self, name) != only:
+                raise ValueError(
+                    f"{name}: expected {only} for objective 'class', got {getattr(self, name)!r}"
+                )
+
+    def make_network(self) -> UNet | NoisyClassifier:
+        """The network of this run, with new weights from torch's generator."""
+        return (NoisyClassifier if self.objective == "class" else UNet)(self.model)
 
     def make_schedule(self) -> Schedule:
         """The schedule of this run's T steps."""
@@ -231,7 +250,46 @@ def cifar10() -> TrainConfig:
     )
 
 
+def mnist5k_classifier() -> TrainConfig:
+    """The class of noisy digits, for guidance: some minutes of work for a CPU."""
+    return TrainConfig(
+        objective="class",
+        augment="affine",
+        model=UNetConfig(width=24, dropout=0.2),
+        times="stratified",
+        images=300_000,
+        batch=50,
+        lr=2e-3,
+        warmup=10_000,
+        weight_decay=0.05,
+        label_dropout=0.0,
+        ema_half_life=10_000,
+        checkpoint_every=50_000,
+    )
+
+
+def cifar10_classifier() -> TrainConfig:
+    """The class of noisy CIFAR-10 images, by the way down of DDPM's network at half its width; for a GPU."""
+    model = replace(paper(10), width=64, scale_shift=True)
+    return TrainConfig(
+        data="cifar10",
+        objective="class",
+        augment="flip",
+        model=model,
+        times="stratified",
+        images=20_000_000,
+        batch=256,
+        lr=3e-4,
+        warmup=200_000,
+        weight_decay=0.05,
+        label_dropout=0.0,
+        ema_half_life=200_000,
+        checkpoint_every=1_000_000,
+    )
+
+
 PRESETS = {"mnist5k": mnist5k, "mnist5k-gpu": mnist5k_gpu, "cifar10": cifar10}
+CLASSIFIERS = {"mnist5k": mnist5k_classifier, "cifar10": cifar10_classifier}
 
 
 def profile(device: torch.device | str) -> TrainConfig:
@@ -242,7 +300,7 @@ def profile(device: torch.device | str) -> TrainConfig:
 _CHOICES = {
     "augment": ("none", "flip", "affine"),
     "schedule": ("linear", "cosine"),
-    "objective": ("eps", "x0", "v"),
+    "objective": ("eps", "x0", "v", "class"),
     "times": ("uniform", "middle", "stratified"),
     "weighting": ("simple", "bound", "min-snr"),
     "lr_decay": ("cosine", "none"),

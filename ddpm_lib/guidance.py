@@ -10,14 +10,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from ddpm_lib._checks import check_batch, check_same_shape, check_steps
 from ddpm_lib.denoiser import Denoiser, Prediction, coefficients
 from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
 from ddpm_lib.schedule import Schedule, before
+from ddpm_lib.unet import Encoder, UNetConfig, initialise, zero
 
 LogProb = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, ...), t (B,) integers) -> log p(y|x_t), (B,), each image's own; it must be differentiable in x_t."""
+
+
+class NoisyClassifier(Encoder):
+    """net(x_t, t) -> logits of p(y|x_t), (B, classes): the U-Net's way down and one linear layer on what it ends in.
+
+    x_t: noisy images, (B, C, H, W), floating point. t: their steps, (B,) int64, on any device. The logits begin at 0,
+    every class as probable as the others. Raises ValueError for other shapes or dtypes, and unless
+    config.num_classes is a number.
+    """
+
+    def __init__(self, config: UNetConfig):
+        if config.num_classes is None:
+            raise ValueError("num_classes: expected a number of classes for a classifier, got None")
+        super().__init__(config, classes=False)
+        self.norm = nn.GroupNorm(config.groups, self.kept[-1], eps=config.eps)
+        self.out = nn.Linear(self.kept[-1] * config.sides[-1] ** 2, config.num_classes)
+        self.apply(initialise)
+        zero(self.out)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        h, *_ = self.encode(x_t, t.to(x_t.device))
+        return self.out(F.silu(self.norm(h)).flatten(1))
+
+
+def class_loss(net: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+    """-log p(y|x_t) of each image's own class at x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, (B,), in nats.
+
+    Its mean is least where net is the true p(y|x_t). net: (x_t, t) -> logits. x0, eps: (B, ...). t: (B,) integers in
+    1..T, best on the CPU. y: (B,) int64. Raises ValueError for shapes that do not agree.
+    """
+    check_batch("x0", x0, t)
+    check_steps("t", t, 1, schedule.T)
+    check_same_shape("eps", eps, "x0", x0)
+    x_t = GaussianDiffusion(schedule).marginal(x0, t).sample(eps)
+    return -log_prob_of(lambda x, t: net(x, t).float(), y)(x_t, t.to(x0.device, non_blocking=True))
 
 
 def log_prob_of(classifier: Callable[[Tensor, Tensor], Tensor], y: Tensor) -> LogProb:

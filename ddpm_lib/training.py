@@ -22,11 +22,18 @@ from torch.optim.swa_utils import AveragedModel
 from ddpm_lib import checkpoint, data, plots, samplers
 from ddpm_lib._distributed import World, joined, local_device, stop_noted
 from ddpm_lib._journal import Records
-from ddpm_lib._loading import fill, load_denoiser, load_pretrained, save_pretrained
+from ddpm_lib._loading import (
+    fill,
+    load_denoiser,
+    load_noisy_classifier,
+    load_pretrained,
+    load_pretrained_classifier,
+    save_pretrained,
+)
 from ddpm_lib.bound import simple_loss, training_weight
 from ddpm_lib.config import TrainConfig
 from ddpm_lib.denoiser import Clipped, NetworkDenoiser
-from ddpm_lib.unet import UNet
+from ddpm_lib.guidance import NoisyClassifier, class_loss
 
 __all__ = [
     "Trainer",
@@ -34,7 +41,9 @@ __all__ = [
     "has_bf16",
     "joined",
     "load_denoiser",
+    "load_noisy_classifier",
     "load_pretrained",
+    "load_pretrained_classifier",
     "pick_device",
     "save_pretrained",
 ]
@@ -87,7 +96,7 @@ class Trainer:
         self.weights = training_weight(config.weighting, config.objective, self.schedule, config.gamma)
         with self._own_randomness():
             torch.manual_seed(draw_key(config.seed, 0))
-            self.net = UNet(config.model).to(self.device, memory_format=self._memory_format)
+            self.net = config.make_network().to(self.device, memory_format=self._memory_format)
         self.average = AveragedModel(self.net, multi_avg_fn=self._blend)
         self.average.eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
@@ -113,6 +122,11 @@ class Trainer:
     def denoiser(self) -> NetworkDenoiser:
         """The averaged network, ready to sample."""
         return NetworkDenoiser(self.average.module, self.schedule, self.config.objective)
+
+    @property
+    def classifier(self) -> NoisyClassifier:
+        """The averaged network of a classifier's run."""
+        return self.average.module
 
     def train_step(self) -> Tensor:
         """One batch, one update; returns the batch's mean loss, a scalar on the device.
@@ -201,9 +215,7 @@ class Trainer:
         fill(self.average, tensors, "average.", path)
         for index, p in enumerate(self.net.parameters()):
             for key, value in state.get(index, {}).items():
-                if (
-                    value.shape == p.shape
-                ):  # in the parameter's own layout, which the fused optimiser takes for granted
+                if value.shape == p.shape:  # in the parameter's own layout, as the fused optimiser supposes
                     state[index][key] = torch.empty_like(p).copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step = meta["images_seen"] // self.config.batch
@@ -262,7 +274,10 @@ class Trainer:
             with self._autocast():
                 wrapped = self.parallel if self.compiled is None else self.compiled
                 net = self.net if wrapped is None else wrapped
-                losses = simple_loss(net, self.schedule, config.objective, x0, t, eps, y)
+                if config.objective == "class":
+                    losses = class_loss(net, self.schedule, x0, t, eps, y)
+                else:
+                    losses = simple_loss(net, self.schedule, config.objective, x0, t, eps, y)
             loss = (losses * self.schedule.at(self.weights, t, losses)).mean() / config.accumulate
             loss.backward()
         return loss.detach()

@@ -110,59 +110,37 @@ def paper(num_classes: int | None = None) -> UNetConfig:
     )
 
 
-class UNet(nn.Module):
-    """net(x, t, y) -> an image-shaped answer; whether it means ε, x_0 or v is for the denoiser to say.
+class Encoder(nn.Module):
+    """The way down and the middle, which the U-Net and a classifier of noisy images have in common.
 
-    Weights start as in DDPM: uniform with variance 1/fan_avg, biases at zero, and the last layer of each
-    block and of the network at zero. So at first a block hands on what it got (through its 1×1 convolution where the
-    number of channels changes), and the answer is 0.
+    classes: whether the blocks are told the class too, by an embedding.
     """
 
-    def __init__(self, config: UNetConfig):
+    def __init__(self, config: UNetConfig, classes: bool):
         super().__init__()
         self.config = config
         embedded = 4 * config.width
         self.time = nn.Sequential(nn.Linear(config.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
-        self.label = None if config.num_classes is None else nn.Embedding(config.num_classes + 1, embedded)
+        self.label = nn.Embedding(config.num_classes + 1, embedded) if classes else None
 
-        pixels = config.in_channels * config.patch**2
-        self.conv_in = nn.Conv2d(pixels, config.width, 3, padding=1)
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, config.width, 3, padding=1)
         widths = [config.width * m for m in config.multipliers]
-        kept, now = [config.width], config.width  # channels of each kept feature map, and of the current one
+        self.kept, now = [config.width], config.width  # channels of each kept feature map, and now
 
         self.down = nn.ModuleList()
         for side, width in zip(config.sides, widths, strict=True):
             for _ in range(config.blocks):
                 self.down.append(Block(now, width, embedded, side in config.attention, config))
                 now = width
-                kept.append(now)
+                self.kept.append(now)
             if side != config.sides[-1]:
                 self.down.append(Halve(now))
-                kept.append(now)
+                self.kept.append(now)
 
         self.middle = nn.ModuleList(Block(now, now, embedded, attend, config) for attend in (True, False))
 
-        self.up = nn.ModuleList()
-        for side, width in zip(reversed(config.sides), reversed(widths), strict=True):
-            for _ in range(config.blocks + 1):
-                self.up.append(Block(now + kept.pop(), width, embedded, side in config.attention, config))
-                now = width
-            if side != config.sides[0]:
-                self.up.append(Double(now))
-
-        self.norm = nn.GroupNorm(config.groups, now, eps=config.eps)
-        self.out = nn.Conv2d(now, pixels, 3, padding=1)
-        self.apply(_initialise)
-        _zero(self.out)
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The answer for each image, in x's shape.
-
-        x: noisy images, (B, C, H, W), floating point. t: their steps, (B,) int64, or floating point for steps
-        between the whole ones. y: class labels, (B,) int64 in 0..num_classes; num_classes is the null label,
-        "any class", and None means it for all. All on one device. Raises ValueError for other shapes, dtypes
-        or devices.
-        """
+    def encode(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+        """What comes out of the middle, the feature maps kept on the way down, and what the blocks are told."""
         self._check(x, t, y)
         told = self.time(wave(t.float(), self.config.width).to(self.time[0].weight.dtype))  # (B, 4 width)
         if self.label is not None:
@@ -178,11 +156,7 @@ class UNet(nn.Module):
             kept.append(h)
         for layer in self.middle:
             h = layer(h, told)
-        for layer in self.up:
-            if isinstance(layer, Block):
-                h = torch.cat([h, kept.pop()], dim=1)
-            h = layer(h, told)
-        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.config.patch)
+        return h, kept, told
 
     def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
         config = self.config
@@ -190,10 +164,10 @@ class UNet(nn.Module):
         if x.ndim != 4 or tuple(x.shape[1:]) != shape or len(x) == 0:
             wanted = ", ".join(map(str, shape))
             raise ValueError(f"x: expected at least one image, shape (B, {wanted}), got {tuple(x.shape)}")
-        if x.dtype != self.out.weight.dtype and not (
+        if x.dtype != self.conv_in.weight.dtype and not (
             x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
         ):
-            raise ValueError(f"x: expected {self.out.weight.dtype}, the network's dtype, got {x.dtype}")
+            raise ValueError(f"x: expected {self.conv_in.weight.dtype}, the network's dtype, got {x.dtype}")
         if t.dtype != torch.int64 and not t.is_floating_point():
             raise ValueError(f"t: expected int64 or floating point, got {t.dtype}")
         if y is not None and self.label is None:
@@ -210,6 +184,48 @@ class UNet(nn.Module):
             low, high = y.min().item(), y.max().item()
             if low < 0 or high > config.num_classes:
                 raise ValueError(f"y: expected labels in 0..{config.num_classes}, got {low}..{high}")
+
+
+class UNet(Encoder):
+    """net(x, t, y) -> an image-shaped answer; whether it means ε, x_0 or v is for the denoiser to say.
+
+    Weights start as in DDPM: uniform with variance 1/fan_avg, biases at zero, and the last layer of each
+    block and of the network at zero. So at first a block hands on what it got (through its 1×1 convolution where the
+    number of channels changes), and the answer is 0.
+    """
+
+    def __init__(self, config: UNetConfig):
+        super().__init__(config, classes=config.num_classes is not None)
+        embedded, widths = 4 * config.width, [config.width * m for m in config.multipliers]
+        kept, now = list(self.kept), self.kept[-1]
+
+        self.up = nn.ModuleList()
+        for side, width in zip(reversed(config.sides), reversed(widths), strict=True):
+            for _ in range(config.blocks + 1):
+                self.up.append(Block(now + kept.pop(), width, embedded, side in config.attention, config))
+                now = width
+            if side != config.sides[0]:
+                self.up.append(Double(now))
+
+        self.norm = nn.GroupNorm(config.groups, now, eps=config.eps)
+        self.out = nn.Conv2d(now, config.in_channels * config.patch**2, 3, padding=1)
+        self.apply(initialise)
+        zero(self.out)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The answer for each image, in x's shape.
+
+        x: noisy images, (B, C, H, W), floating point. t: their steps, (B,) int64, or floating point for steps
+        between the whole ones. y: class labels, (B,) int64 in 0..num_classes; num_classes is the null label,
+        "any class", and None means it for all. All on one device. Raises ValueError for other shapes, dtypes
+        or devices.
+        """
+        h, kept, told = self.encode(x, t, y)
+        for layer in self.up:
+            if isinstance(layer, Block):
+                h = torch.cat([h, kept.pop()], dim=1)
+            h = layer(h, told)
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.config.patch)
 
 
 def load_diffusers(folder: Path | str) -> UNet:
@@ -309,19 +325,21 @@ class Double(nn.Module):
         return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """DDPM's start of one layer; for ``Module.apply``."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
     if isinstance(module, Attention):  # q, k and v are three layers in one weight
         for weight in module.qkv.weight.chunk(3):
             nn.init.xavier_uniform_(weight)
-        _zero(module.out)
+        zero(module.out)
     if isinstance(module, Block):
-        _zero(module.conv2)
+        zero(module.conv2)
 
 
-def _zero(layer: nn.Conv2d) -> None:
+def zero(layer: nn.Conv2d | nn.Linear) -> None:
+    """Let a layer begin with an answer that does not depend on its input."""
     nn.init.zeros_(layer.weight)
 
 

@@ -44,6 +44,7 @@ FLOORS = {
     "samplers": 4,
     "config": 5,
     "_loading": 6,
+    "_jobs": 6,
     "training": 7,
     "evaluation": 8,
     "cli": 9,

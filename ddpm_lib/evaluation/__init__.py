@@ -19,6 +19,7 @@ from ddpm_lib.config import TrainConfig
 from ddpm_lib.data import Images
 from ddpm_lib.denoiser import Clipped, NetworkDenoiser
 from ddpm_lib.evaluation.encoding import bound_rows, choice_variance, draw_steps, encode
+from ddpm_lib.evaluation.noisy import evaluate_classifier, told_classes
 from ddpm_lib.kernel import standard_normal
 from ddpm_lib.metrics import Report, Row
 from ddpm_lib.schedule import spaced_steps
@@ -304,6 +305,8 @@ __all__ = [
     "draw_steps",
     "encode",
     "evaluate",
+    "evaluate_classifier",
     "find_extractor",
     "nearest_rows",
+    "told_classes",
 ]
