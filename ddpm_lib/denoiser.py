@@ -122,6 +122,10 @@ class Clipped:
     def schedule(self) -> Schedule:
         return self.denoiser.schedule
 
+    def given(self, y: Tensor | None) -> Clipped:
+        """The same, of the denoiser asked for the classes y, if that can be asked for any."""
+        return replace(self, denoiser=self.denoiser.given(y))
+
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
         free = self.denoiser(x_t, t)
         x0 = free.x0.clamp(-1, 1)

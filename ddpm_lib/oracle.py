@@ -8,7 +8,7 @@ at small noise, and is returned in x_t's dtype.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,8 +21,16 @@ from ddpm_lib.kernel import standard_normal
 from ddpm_lib.schedule import Schedule
 
 
+class _AnyLevel:
+    """What all of them can do, as they need no training: answer at noise levels between two steps."""
+
+    def at_level(self, log_alpha_bar: float):
+        """The same data's denoiser with one step, t = 1, that leaves ᾱ_1 = exp(log_alpha_bar) < 1."""
+        return replace(self, schedule=Schedule(torch.tensor([0.0, log_alpha_bar], dtype=torch.float64)))
+
+
 @dataclass(frozen=True)
-class GaussianOracle:
+class GaussianOracle(_AnyLevel):
     """The exact denoiser for data x_0 ~ N(mean, var), coordinate by coordinate.
 
     E[x_0 | x_t] = mean + √ᾱ_t var / (ᾱ_t var + 1 - ᾱ_t) · (x_t - √ᾱ_t mean) is linear in x_t, and so is ε,
@@ -75,7 +83,7 @@ class GaussianOracle:
 
 
 @dataclass(frozen=True)
-class MixtureOracle:
+class MixtureOracle(_AnyLevel):
     """The exact denoiser for data x_0 ~ Σ_k weights_k N(means_k, covariances_k); for two bells Eq. (eq-noise-mixture).
 
     means: (K, ...), one image each. covariances: (K,) if isotropic, (K, ...) as means if diagonal, or (K, d, d) over
@@ -206,7 +214,7 @@ class _Parts:
 
 
 @dataclass(frozen=True)
-class EmpiricalOracle:
+class EmpiricalOracle(_AnyLevel):
     """The exact denoiser for data that are a finite set, each image as likely as any other.
 
     E[x_0 | x_t] is the mean of the images weighed by softmax(-‖x_t - √ᾱ_t x_0‖² / 2(1-ᾱ_t)), Eq. (eq-softmax); for a

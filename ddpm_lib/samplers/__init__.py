@@ -8,10 +8,12 @@ random generator an image draws that image's noise from it alone, so no image de
 from ddpm_lib.samplers.chains import ancestral, ddim, ddim_inversion, slerp
 from ddpm_lib.samplers.drawing import sample, seeded
 from ddpm_lib.samplers.langevin import annealed_langevin, langevin, predictor_corrector
+from ddpm_lib.samplers.likelihood import FlowLikelihood, flow, flow_likelihood
 from ddpm_lib.samplers.ode import dpm_solver, euler, heun
 from ddpm_lib.samplers.walk import Step, Walk
 
 __all__ = [
+    "FlowLikelihood",
     "Step",
     "Walk",
     "ancestral",
@@ -20,6 +22,8 @@ __all__ = [
     "ddim_inversion",
     "dpm_solver",
     "euler",
+    "flow",
+    "flow_likelihood",
     "heun",
     "langevin",
     "predictor_corrector",
