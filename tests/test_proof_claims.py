@@ -6,6 +6,7 @@ from sympy import (
     Abs,
     Derivative,
     E,
+    Function,
     IndexedBase,
     Integral,
     Limit,
@@ -252,3 +253,16 @@ def test_an_inequality_is_proved(name):
 )
 def test_the_order_of_steps_is_known_and_no_more(larger, smaller, known):
     assert (prove(larger, smaller, ">=") is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Derivative(f(x_t), x_t), Derivative(f(x_0), x_0)),
+        (Derivative(f(x_t), x_t), Derivative(Function("g")(x_t), x_t)),
+        (Derivative(f(x_t), x_t), Derivative(f(x_t), (x_t, 2))),
+        (Derivative(f(x_t), x_t).subs(x_t, x_0 + x_t), Derivative(f(x_t), x_t).subs(x_t, 2 * x_t)),
+    ],
+)
+def test_slopes_of_unknown_functions_are_told_apart(one, other):
+    assert prove(one, other) is None

@@ -200,6 +200,11 @@ TRUE |= {
         beta[t],
         "integration",
     ),
+    "slopes of unknown functions": (
+        Derivative(log(f(x_t) * g(x_t) ** N.scale), x_t),
+        Derivative(log(f(x_t)), x_t) + N.scale * Derivative(log(g(x_t)), x_t),
+        "linearity",
+    ),
     "powers one step apart": (
         sqrt(1 - (1 - rate) ** (n - 1)) * sqrt(1 - (1 - rate) ** n),
         sqrt((1 - (1 - rate) ** (n - 1)) * (1 - (1 - rate) * (1 - rate) ** (n - 1))),

@@ -168,6 +168,8 @@ TABLE: tuple[Row, ...] = (
     _row("prob", r"\rho", "(0,1)", "$(0, 1)$", "the probability of a 1", shape=IMAGE),
     _row("prob_p", r"\rho_p", "(0,1)", "$(0, 1)$", "the probability of a 1 under $p$", shape=IMAGE),
     _row("prob_q", r"\rho_q", "(0,1)", "$(0, 1)$", "the probability of a 1 under $q$", shape=IMAGE),
+    _row("label", "y", "count", "a class", "the class of an image", code="y", shape="(B,)"),
+    _row("scale", "s", "positive", r"$\ge 0$", "the scale of guidance; 1 is what Bayes says", code="scale"),
 )
 # fmt: on
 
@@ -186,6 +188,7 @@ beta, alpha, alpha_bar, beta_tilde, snr, sigma = _objects("beta alpha alpha_bar 
 eta, rate, eps, eps_hat, x_0_hat, v, score = _objects("eta rate eps eps_hat x_0_hat v score")
 mean, mean_p, mean_q, var, var_p, var_q = _objects("mean mean_p mean_q var var_p var_q")
 prob, prob_p, prob_q = _objects("prob prob_p prob_q")
+label, scale = _objects("label scale")
 
 
 def table_markdown() -> str:

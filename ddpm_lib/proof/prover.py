@@ -19,6 +19,7 @@ from sympy import (
     Product,
     S,
     StrictLessThan,
+    Subs,
     Sum,
     Symbol,
     cancel,
@@ -134,11 +135,18 @@ def _seal(e: Expr, sealed: dict[Expr, Symbol]) -> Expr:
 
 
 def _seal_unknown(e: Expr, sealed: dict[Expr, Symbol]) -> Expr:
-    """e with the integrals of unknown functions, which stay closed, replaced by a symbol each."""
+    """e with the integrals of unknown functions, which stay closed, replaced by a symbol each, and so their slopes.
+
+    A slope is sealed only at the function's own variables: inside a ``Subs`` its variable is bound.
+    """
     whole = {i for i in e.atoms(Integral) if i.has(AppliedUndef)}
     for i in sorted(whole, key=str):
         sealed.setdefault(i, Symbol(f"_integral{len(sealed)}", real=True))
-    return e.xreplace({i: sealed[i] for i in whole})
+    e = e.xreplace({i: sealed[i] for i in whole})
+    slopes = set() if e.has(Subs) else {f for f in e.atoms(Derivative) if isinstance(f.expr, AppliedUndef)}
+    for f in sorted(slopes, key=str):
+        sealed.setdefault(f, Symbol(f"_slope{len(sealed)}", real=True))
+    return e.xreplace({f: sealed[f] for f in slopes})
 
 
 def _equal(left: Expr, right: Expr) -> bool:
