@@ -13,9 +13,10 @@ NAMED = re.compile(r"Eq\.\s+((?:\(eq-[\w-]+\)(?:,\s+|\s+and\s+)?)+)")
 def implementations() -> dict[str, list[str]]:
     """Label -> the dotted names of the functions and classes, without the package's, whose docstrings name it."""
     found: dict[str, list[str]] = {}
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for name, node in _definitions(tree, path.stem):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for name, node in _definitions(tree, module):
             for labels in NAMED.findall(ast.get_docstring(node) or ""):
                 for label in re.findall(r"eq-[\w-]+", labels):
                     found.setdefault(label, []).append(name)
