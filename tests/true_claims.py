@@ -205,6 +205,12 @@ TRUE |= {
         Derivative(log(f(x_t)), x_t) + N.scale * Derivative(log(g(x_t)), x_t),
         "linearity",
     ),
+    "a slope under an integral of an unknown density": (
+        Derivative(log(expectation(marginal, f(x_0), x_0)), x_t),
+        expectation((sqrt(BAR) * x_0 - x_t) / (1 - BAR) * marginal, f(x_0), x_0)
+        / expectation(marginal, f(x_0), x_0),
+        "differentiation",
+    ),
     "powers one step apart": (
         sqrt(1 - (1 - rate) ** (n - 1)) * sqrt(1 - (1 - rate) ** n),
         sqrt((1 - (1 - rate) ** (n - 1)) * (1 - (1 - rate) * (1 - rate) ** (n - 1))),
