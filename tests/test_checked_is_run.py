@@ -23,11 +23,16 @@ from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.numeric import evaluate
 from ddpm_lib.proof.points import Point, seed_of
 from ddpm_lib.proof.statement import parts
-from tests import bound_cases, chain_cases_11, network_cases
+from tests import bound_cases, chain_cases_11, chain_cases_12, network_cases
 from tests.test_equations import CHAPTERS
 
 POINTS = 100
-MORE = (network_cases, bound_cases, chain_cases_11)  # modules with CASES, READ and ADMISSIBLE of their own
+MORE = (  # modules with CASES, READ and ADMISSIBLE of their own
+    network_cases,
+    bound_cases,
+    chain_cases_11,
+    chain_cases_12,
+)
 RECORDS = {record["label"]: record for path in CHAPTERS for record in book.records(path)}
 
 

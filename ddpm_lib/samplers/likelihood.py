@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from ddpm_lib.denoiser import Denoiser
 from ddpm_lib.samplers.drawing import seeded
 
+Array = TypeVar("Array", Tensor, np.ndarray)
 EXACT_UP_TO = 64  # coordinates for which the trace is summed and not estimated
 PROBES = 4
 
@@ -42,6 +44,14 @@ class FlowLikelihood:
     x_T: Tensor
     error: Tensor
     questions: Tensor
+
+
+def velocity(alpha_bar: float, x: Array, x0: Array) -> Array:
+    """dx/dλ = √ᾱ (x̂_0 - √ᾱ x) of the probability-flow ODE, Eq. (eq-flow-lambda), in x's shape.
+
+    alpha_bar: ᾱ of the level, in (0, 1). x, x0: states and the clean images predicted there, of one shape.
+    """
+    return math.sqrt(alpha_bar) * (x0 - math.sqrt(alpha_bar) * x)
 
 
 def flow(
@@ -156,7 +166,7 @@ class _Way:
                 raise RuntimeError(
                     f"the denoiser's answer to image {i} is not finite at λ = {half_log_snr:.3f}"
                 )
-            change = math.sqrt(share) * (x0.double().cpu().flatten().numpy() - math.sqrt(share) * state[:d])
+            change = velocity(share, state[:d], x0.double().cpu().flatten().numpy())
             if turned is None:
                 return change
             trace = turned.sum(0, keepdim=True) if summed else turned

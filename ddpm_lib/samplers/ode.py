@@ -18,7 +18,7 @@ from ddpm_lib.schedule import Schedule
 def euler(
     denoiser: Denoiser, x_T: Tensor, schedule: Schedule | None = None, generators: Generators = None
 ) -> Walk:
-    """Euler's rule in ℓ = -log ᾱ: x_s = x_t + (ℓ_t - ℓ_s)/2 · (x_t - ε̂/√(1-ᾱ_t)). First order.
+    """Euler's rule in ℓ = -log ᾱ: x_s = x_t + (ℓ_t - ℓ_s)/2 · (x_t - ε̂/√(1-ᾱ_t)), Eq. (eq-euler-step). First order.
 
     x_T, schedule as in ``ancestral``; generators are not used, as there is no noise. Raises ValueError where ᾱ_T = 0.
     """
@@ -59,9 +59,9 @@ def dpm_solver(
 ) -> Walk:
     """DPM-Solver++ (2M), Lu et al. 2022, algorithm 2: one question a step, second order in λ = ½ log SNR.
 
-    x_s = σ_s/σ_t x_t + (√ᾱ_s - √ᾱ_t σ_s/σ_t) D, σ = √(1-ᾱ), with D = x̂_0 + h_t/(2 h_before) (x̂_0 - x̂_0 before) from
-    the last two predictions, the h being steps in λ. D is x̂_0 alone, and the step DDIM's, in the first step and in the
-    last, where λ becomes infinite. x_T, schedule, generators and errors as in ``euler``.
+    x_s = σ_s/σ_t x_t + (√ᾱ_s - √ᾱ_t σ_s/σ_t) D, σ = √(1-ᾱ), Eq. (eq-multistep-step), with D = x̂_0 + h_t/(2 h_before)
+    (x̂_0 - x̂_0 before) from the last two predictions, the h being steps in λ. D is x̂_0 alone, and the step DDIM's, in
+    the first step and in the last, where λ becomes infinite. x_T, schedule, generators and errors as in ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
     signal, noise = schedule.alpha_bar.sqrt().tolist(), schedule.one_minus_alpha_bar.sqrt().tolist()

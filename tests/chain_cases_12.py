@@ -1,0 +1,47 @@
+"""Checked = run, the cases of the chapter on the ODE view, for ``test_checked_is_run``.
+
+CASES: what the library computes at a point. READ: what of the records that is compared with, where it is not the
+right side as it stands; ADMISSIBLE: at which points, where not at all.
+"""
+
+from sympy import Symbol
+
+from ddpm_lib.denoiser import Prediction, prediction
+from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.codes import decode
+from ddpm_lib.samplers import dpm_solver, euler
+from ddpm_lib.samplers.likelihood import velocity
+
+D = Symbol("D", real=True)
+
+
+class Answers:
+    """A denoiser whose answer is known beforehand: the clean image, or the noise."""
+
+    def __init__(self, schedule, eps=None, x0=None):
+        self.schedule, self.eps, self.x0 = schedule, eps, x0
+
+    def __call__(self, x_t, t):
+        if self.eps is not None:
+            return prediction("eps", self.schedule, x_t, self.eps, t)
+        return Prediction(self.x0, self.x0, self.x0)
+
+
+def step_down(solver, w, **answer):
+    """A solver's first step, from t to s."""
+    visited = w.schedule.respace([w.point.s, w.point.t])
+    return next(solver(Answers(w.schedule, **answer), w(N.x_t), visited)).x
+
+
+def multistep_read(records):
+    """The step's right side, with the guess for the value in the middle, as it is in a first step."""
+    return [decode(records["eq-multistep-step"]["rhs_code"]).xreplace({D: N.x_0_hat})]
+
+
+CASES = {
+    "eq-flow-lambda": lambda w: velocity(w.schedule.alpha_bar[w.point.t].item(), w(N.x_t), w(N.x_0_hat)),
+    "eq-euler-step": lambda w: step_down(euler, w, eps=w(N.eps_hat)),
+    "eq-multistep-step": lambda w: step_down(dpm_solver, w, x0=w(N.x_0_hat)),
+}
+READ = {"eq-multistep-step": multistep_read}
+ADMISSIBLE = {"eq-euler-step": [N.s >= 1], "eq-multistep-step": [N.s >= 1]}
