@@ -80,8 +80,9 @@ def gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassifierGuided:
-    """Classifier guidance on the noise, ε̂ - s √(1-ᾱ_t) ∇log p(y|x_t), Dhariwal & Nichol 2021, algorithm 2.
+    """Classifier guidance on the noise, ε̂ - s √(1-ᾱ_t) ∇log p(y|x_t), Eq. (eq-classifier-guided).
 
+    Dhariwal & Nichol 2021, algorithm 2; the gradient is taken at x_t.
     With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0.
     """
 
@@ -103,8 +104,9 @@ class ClassifierGuided:
 
 @dataclass(frozen=True)
 class MeanShifted:
-    """Classifier guidance on the mean of DDPM's step, μ + s σ_t² ∇log p(y|·), Dhariwal & Nichol 2021, algorithm 1.
+    """Classifier guidance on the mean of DDPM's step, μ + s σ_t² ∇log p(y|·), Eq. (eq-mean-shifted).
 
+    Dhariwal & Nichol 2021, algorithm 1.
     As a denoiser it answers with the x_0 whose posterior mean is that shifted mean, so it is meant for ``ancestral`` on
     the very same schedule and variance. at: where the gradient is taken: "mean", at μ and the step it belongs to (the
     expansion that the paper makes), or "x_t", at x_t and t. The last step, which adds no noise, is not shifted.
@@ -145,10 +147,10 @@ class MeanShifted:
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """Classifier-free guidance, ε̂ = ε_∅ + s (ε_y - ε_∅), Ho & Salimans 2022.
+    """Classifier-free guidance, ε̂ = ε_∅ + s (ε_y - ε_∅), Eq. (eq-classifier-free), Ho & Salimans 2022.
 
     scale: s, the convention of most code: 0 takes no notice of the class, 1 is the conditional denoiser, above 1
-    sharpens. The paper's own weight is w = s - 1, Eq. 6: (1+w) ε_y - w ε_∅; see ``of_weight``.
+    sharpens. The paper's own weight is w = s - 1, its equation 6: (1+w) ε_y - w ε_∅; see ``of_weight``.
     interval: guidance acts at steps t with low < t <= high; outside of it the conditional denoiser answers alone.
     """
 
@@ -166,7 +168,7 @@ class ClassifierFree:
     def of_weight(
         cls, conditional: Denoiser, unconditional: Denoiser, weight: float, **options
     ) -> ClassifierFree:
-        """The same by the paper's weight w >= -1: w = 0 is the conditional denoiser."""
+        """The same by the paper's weight w >= -1, Eq. (eq-two-scales): w = 0 is the conditional denoiser."""
         return cls(conditional, unconditional, 1 + weight, **options)
 
     @property
@@ -180,7 +182,7 @@ class ClassifierFree:
             return told
         free = self.unconditional(x_t, t)
         inside = ((low < t) & (t <= high)).to(x_t.device).view(-1, *[1] * (x_t.ndim - 1))
-        s = torch.where(inside, self.scale, 1.0).to(x_t.dtype)
+        s = torch.ones_like(inside, dtype=x_t.dtype).masked_fill(inside, self.scale)
         return Prediction(free.x0 + s * (told.x0 - free.x0), free.eps + s * (told.eps - free.eps), told.sigma)
 
 

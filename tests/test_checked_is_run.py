@@ -23,15 +23,17 @@ from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.numeric import evaluate
 from ddpm_lib.proof.points import Point, seed_of
 from ddpm_lib.proof.statement import parts
-from tests import bound_cases, chain_cases_11, chain_cases_12, network_cases
+from tests import bound_cases, chain_cases_07, chain_cases_11, chain_cases_12, chain_cases_13, network_cases
 from tests.test_equations import CHAPTERS
 
 POINTS = 100
 MORE = (  # modules with CASES, READ and ADMISSIBLE of their own
     network_cases,
     bound_cases,
+    chain_cases_07,
     chain_cases_11,
     chain_cases_12,
+    chain_cases_13,
 )
 RECORDS = {record["label"]: record for path in CHAPTERS for record in book.records(path)}
 
