@@ -6,7 +6,15 @@ import torch
 from ddpm_lib.gaussian import GaussianDiffusion
 from ddpm_lib.guidance import ClassifierFree, ClassifierGuided, MeanShifted, gradient, log_prob_of
 from ddpm_lib.oracle import GaussianOracle, MixtureOracle
-from ddpm_lib.samplers import ancestral, ddim, dpm_solver, sample, seeded
+from ddpm_lib.samplers import (
+    ancestral,
+    ddim,
+    dpm_solver,
+    heun,
+    predictor_corrector,
+    sample,
+    seeded,
+)
 from ddpm_lib.schedule import cosine, linear, spaced_steps
 
 SCHEDULE = linear()
@@ -159,3 +167,79 @@ def test_a_classifiers_log_probability_is_that_of_each_images_own_label():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+# the law of guided samples, beside the tilted density q(x_0) p(y|x_0)^s
+
+FINE = SCHEDULE.respace(spaced_steps(1000, 50, "quadratic"))
+QUANTILES = torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400)[:, None]
+LINE = torch.linspace(-3, 4, 7001, dtype=torch.float64)[:, None]
+PAIR = MixtureOracle(
+    SCHEDULE,
+    torch.tensor([[-0.5], [0.5]], dtype=torch.float64),
+    torch.tensor([0.2, 0.2], dtype=torch.float64),
+)
+
+
+def of_the_right(x_t, t):
+    return PAIR.responsibilities(x_t, t)[:, 1].log()
+
+
+def flowed(guided, begin=QUANTILES, schedule=FINE):
+    """The quantiles of what the ODE samples: on a line it keeps the order of points, so no chance is in them."""
+    *_, last = heun(guided, begin, schedule)
+    return last.x[:, 0]
+
+
+def away(sample, scale):
+    """Mean distance of the sample's quantiles from those of the tilted density of PAIR."""
+    clean = torch.zeros(len(LINE), dtype=torch.int64)
+    density = (PAIR.log_prob(LINE, clean) + scale * of_the_right(LINE, clean)).exp()
+    places = (torch.arange(len(sample), dtype=torch.float64) + 0.5) / len(sample)
+    at = torch.searchsorted(density.cumsum(0) / density.sum(), places)
+    return (sample.sort().values - LINE[at, 0]).abs().mean()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_for_normal_data_and_a_log_linear_classifier_it_is_the_tilted_one_at_any_scale(scale):
+    data = GaussianOracle(
+        SCHEDULE, torch.tensor([0.1], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
+    )
+
+    def log_linear(x_t, t):  # log E[exp(1.5 x_0) | x_t], but for a constant
+        bar = SCHEDULE.alpha_bar[t][:, None]
+        return (1.5 * bar.sqrt() * 0.3 / (0.3 * bar + 1 - bar) * x_t)[:, 0]
+
+    tilted, bar = 0.1 + scale * 1.5 * 0.3, SCHEDULE.alpha_bar[-1]
+    begin = bar.sqrt() * tilted + (0.3 * bar + 1 - bar).sqrt() * QUANTILES
+    errors = []
+    for steps in (50, 100, 200):
+        schedule = SCHEDULE.respace(spaced_steps(1000, steps, "quadratic"))
+        found = flowed(ClassifierGuided(data, log_linear, scale), begin, schedule)
+        errors.append((found - tilted - 0.3**0.5 * QUANTILES[:, 0]).abs().max())
+    assert errors[0] / errors[1] > 3  # of second order, as Heun's rule is: nothing but its error is left
+    assert errors[1] / errors[2] > 3
+    assert errors[2] < 5e-4
+
+
+def test_for_a_mixture_it_is_the_tilted_one_at_scale_one_alone():
+    errors = {s: away(flowed(ClassifierGuided(PAIR, of_the_right, s)), s) for s in (0.0, 1.0, 2.0, 4.0)}
+    assert max(errors[0.0], errors[1.0]) < 5e-3
+    assert errors[2.0] > 0.1
+    assert errors[4.0] > 0.3
+
+
+def test_langevin_moves_at_each_level_lead_back_to_the_tilted_law():
+    guided = ClassifierGuided(PAIR, of_the_right, 4.0)
+    noise = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    options = {"moves": 4, "size": 0.5, "generators": torch.Generator().manual_seed(1)}
+    *_, plain = ancestral(guided, noise, FINE, generators=torch.Generator().manual_seed(1))
+    *_, moved = predictor_corrector(guided, noise, FINE, **options)
+    assert away(plain.x[:, 0], 4.0) > 0.12
+    assert away(moved.x[:, 0], 4.0) < 0.08
+
+
+def test_the_scale_is_not_rounded_to_single_precision():
+    told, free = ONE(X, STEPS).eps, MIXTURE(X, STEPS).eps
+    found = ClassifierFree(ONE, MIXTURE, 1.1)(X, STEPS).eps
+    torch.testing.assert_close(found, free + 1.1 * (told - free), rtol=1e-14, atol=1e-14)
