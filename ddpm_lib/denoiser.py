@@ -31,7 +31,7 @@ class Prediction:
 
     @property
     def score(self) -> Tensor:
-        """∇ log q(x_t) = -ε / √(1-ᾱ_t)."""
+        """∇ log q(x_t) = -ε / √(1-ᾱ_t), Eq. (eq-score-model), in x_t's shape."""
         return -self.eps / self.sigma
 
 

@@ -21,6 +21,8 @@ def ancestral(
 ) -> Walk:
     """DDPM's sampler, DDPM algorithm 2: x_{t-1} ~ N(μ̃_t(x_t, x̂_0), σ_t²), Eq. (eq-reverse-step).
 
+    In terms of the score the mean is Eq. (eq-step-from-score).
+
     x_T: (B, ...) noise from π. schedule: the steps to visit, all of the denoiser's unless given.
     variance: σ_t² = β̃_t ("posterior"), β_t ("beta") or a learned table, see ``gaussian.reverse_variances``. The last
     step adds no noise.

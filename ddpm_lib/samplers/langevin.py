@@ -26,7 +26,8 @@ def langevin(
 ) -> Walk:
     """Langevin dynamics on q(x_t) at one step t: x ← x + a/2 ∇log q(x) + √a z, moves times from x (B, ...).
 
-    size: a in units of the noise's variance, a = size (1-ᾱ_t), the same for each image. Song & Ermon 2019, Eq. 4.
+    The kernel of Eq. (eq-langevin-move) for the law of x_t. Song & Ermon 2019, Eq. 4.
+    size: a in units of the noise's variance, a = size (1-ᾱ_t), the same for each image.
     """
     _check(moves, size)
     for _ in range(moves):
@@ -97,7 +98,7 @@ def predictor_corrector(
 
 
 def _move(x: Tensor, seen: Prediction, size: float, generators: Generators) -> Tensor:
-    """x + a/2 score + √a z for a = size σ²: the score is -ε̂/σ."""
+    """x + a/2 score + √a z for a = size σ²: the score is -ε̂/σ. Its mean is Eq. (eq-move-as-denoising)."""
     return x - size / 2 * seen.sigma * seen.eps + size**0.5 * seen.sigma * standard_normal(x, generators)
 
 
