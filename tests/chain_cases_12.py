@@ -9,21 +9,21 @@ from sympy import Symbol
 from ddpm_lib.denoiser import Prediction, prediction
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.codes import decode
-from ddpm_lib.samplers import dpm_solver, euler
+from ddpm_lib.samplers import dpm_solver, euler, heun
 from ddpm_lib.samplers.likelihood import velocity
 
-D = Symbol("D", real=True)
+D, ahead = Symbol("D", real=True), Symbol("w", real=True)
 
 
 class Answers:
-    """A denoiser whose answer is known beforehand: the clean image, or the noise."""
+    """A denoiser whose answer is known beforehand: the clean image, or the noise, one for each question."""
 
-    def __init__(self, schedule, eps=None, x0=None):
-        self.schedule, self.eps, self.x0 = schedule, eps, x0
+    def __init__(self, schedule, eps=(), x0=None):
+        self.schedule, self.eps, self.x0 = schedule, iter(eps), x0
 
     def __call__(self, x_t, t):
-        if self.eps is not None:
-            return prediction("eps", self.schedule, x_t, self.eps, t)
+        if self.x0 is None:
+            return prediction("eps", self.schedule, x_t, next(self.eps), t)
         return Prediction(self.x0, self.x0, self.x0)
 
 
@@ -40,8 +40,9 @@ def multistep_read(records):
 
 CASES = {
     "eq-flow-lambda": lambda w: velocity(w.schedule.alpha_bar[w.point.t].item(), w(N.x_t), w(N.x_0_hat)),
-    "eq-euler-step": lambda w: step_down(euler, w, eps=w(N.eps_hat)),
+    "eq-euler-step": lambda w: step_down(euler, w, eps=[w(N.eps_hat)]),
+    "eq-heun-step": lambda w: step_down(heun, w, eps=[w(N.eps_hat), w(ahead)]),
     "eq-multistep-step": lambda w: step_down(dpm_solver, w, x0=w(N.x_0_hat)),
 }
 READ = {"eq-multistep-step": multistep_read}
-ADMISSIBLE = {"eq-euler-step": [N.s >= 1], "eq-multistep-step": [N.s >= 1]}
+ADMISSIBLE = {"eq-euler-step": [N.s >= 1], "eq-heun-step": [N.s >= 1], "eq-multistep-step": [N.s >= 1]}

@@ -34,10 +34,10 @@ def euler(
 def heun(
     denoiser: Denoiser, x_T: Tensor, schedule: Schedule | None = None, generators: Generators = None
 ) -> Walk:
-    """Heun's rule in x̄ and s, Karras et al. 2022, algorithm 1: the mean of the slopes at both ends. Second order.
+    """Heun's rule in x̄ and s, Eq. (eq-heun-step), Karras et al. 2022, algorithm 1. Second order.
 
-    The last step, to s = 0, where no denoiser is asked, is Euler's. Two questions a step but in the last.
-    x_T, schedule, generators and errors as in ``euler``.
+    It takes the mean of the slopes at both ends. The last step, to s = 0, where no denoiser is asked, is Euler's. Two
+    questions a step but in the last. x_T, schedule, generators and errors as in ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
     signal, s = schedule.alpha_bar.sqrt().tolist(), schedule.snr.rsqrt().tolist()
