@@ -295,7 +295,7 @@ def test_trainer_and_network_denoiser_share_the_network():
         ({"lr": 0.0}, "lr: expected a number above 0, got 0.0"),
         ({"lr": float("nan")}, "lr: expected a number above 0, got nan"),
         ({"label_dropout": 1.5}, "label_dropout: expected a share in .* got 1.5"),
-        ({"objective": "noise"}, "objective: expected one of eps, x0, v, got 'noise'"),
+        ({"objective": "noise"}, "objective: expected one of eps, x0, v, class, got 'noise'"),
         ({"schedule": "square"}, "schedule: expected one of linear, cosine, got 'square'"),
         ({"precision": "fp8"}, "precision: .* got 'fp8'"),
     ],
