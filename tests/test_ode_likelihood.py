@@ -116,7 +116,7 @@ class TestConvergence:
 
     def test_between_whole_steps_the_error_falls_as_the_square_of_the_steps_length(self):
         """x̂_0 is interpolated linearly in λ: on twice as many steps a quarter of the error is left."""
-        x, errors, counts = noised(APART, 2, 1), [], [25, 50, 100]
+        x, errors, counts = noised(APART, 2, 1), [], [50, 100, 200]
         level = SCHEDULE.log_alpha_bar[1].item()
         for T in counts:  # levels evenly spaced in λ from step 1 to step 1000
             ends = SCHEDULE.snr[1].log(), SCHEDULE.snr[-1].log()
@@ -124,10 +124,10 @@ class TestConvergence:
             table = torch.cat([torch.zeros(1, dtype=F64), -torch.nn.functional.softplus(-log_snr)])
             assert table[1].item() == pytest.approx(level, rel=1e-9)
             coarse = WholeSteps(replace(APART, schedule=Schedule(table)))
-            found = with_true_prior(flow_likelihood(coarse, x, tolerance=1e-7), coarse.oracle)
+            found = with_true_prior(flow_likelihood(coarse, x, tolerance=1e-6), coarse.oracle)
             errors.append((found - exact(APART, x, 1)).abs().mean().item())
         slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-        assert slope == pytest.approx(2, abs=0.2), errors
+        assert slope == pytest.approx(2, abs=0.2), (slope, errors)
 
     def test_on_the_steps_of_training_interpolating_costs_little(self):
         for oracle in (APART, TOUCHING):
