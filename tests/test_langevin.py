@@ -57,6 +57,17 @@ def test_annealed_langevin_finds_both_modes_in_their_proportion():
     assert (stuck > 0).all()
 
 
+def test_annealing_carries_down_the_noise_that_the_closed_form_says():
+    """Where the data have no width, each level multiplies the noise's share by a ratio of SNRs, Eq. (eq-surplus)."""
+    data = GaussianOracle(SCHEDULE, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    schedule, size = SCHEDULE.respace(spaced_steps(1000, 12)), 0.6
+    share = 1.0  # of the variance that the noise should have, at the state that each level's last move starts from
+    for step in annealed_langevin(data, noise(), schedule, 1, size, torch.Generator().manual_seed(1)):
+        wanted = SCHEDULE.one_minus_alpha_bar[step.t] * share
+        assert ((step.x_t.var(0) / wanted - 1).abs() < 5 * (2 / N) ** 0.5).all()
+        share = ((1 - size / 2) ** 2 * share + size) * SCHEDULE.snr[step.t_prev] / SCHEDULE.snr[step.t]
+
+
 def test_a_corrector_mends_the_law_of_a_coarse_predictor():
     """Where DDIM's steps are long the states on the way have too little variance, of broad data above all."""
     schedule, at = SCHEDULE.respace(spaced_steps(1000, 4)), 334
