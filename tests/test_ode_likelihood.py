@@ -232,6 +232,18 @@ class TestTheShippedModel:
         back = flow(denoiser, found.x_T, 1000, 1, y, tolerance=1e-3)
         assert (back - x_1).square().mean().sqrt() < 0.05
 
+    @pytest.mark.cuda
+    def test_cuda_gives_what_the_cpu_gives(self):
+        x = randn(2, 1, 28, 28).float()
+        found = []
+        for device in ("cpu", "cuda"):
+            model, _ = load_pretrained("mnist5k", device)
+            y = torch.tensor([3, 4], device=device)
+            found.append(flow_likelihood(model, x.to(device), 900, y, probes=2, tolerance=1e-3))
+        assert found[1].x_T.device.type == "cuda"
+        torch.testing.assert_close(found[1].x_T.cpu(), found[0].x_T, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(found[1].log_prob.cpu(), found[0].log_prob, rtol=1e-2, atol=1.0)
+
     def test_autocast_around_it_changes_nothing(self):
         model, _ = load_pretrained("mnist5k")
         x = randn(1, 1, 28, 28).float()
