@@ -7,8 +7,8 @@
 
 The network is the one that comes with the package, told its classes in turn, its clean images clipped. The distance is
 Fréchet's to all 5,000 real digits, in the features of the embedded digit classifier. Every row starts image i from the
-same noise, so that rows can be compared digit by digit. The book's chapter on DDIM reads benchmarks/results/steps.json,
-which is what ``--out benchmarks/results/steps.json`` renews.
+same noise, so that rows can be compared digit by digit. The book's chapter on DDIM reads the file that comes with the
+weights; ``--out ddpm_lib/weights/mnist5k/steps.json`` renews it.
 """
 
 from __future__ import annotations
