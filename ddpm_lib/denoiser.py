@@ -43,6 +43,15 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction: ...
 
 
+def check_sampler(denoiser: Denoiser, schedule: Schedule, variances: Tensor | None) -> None:
+    """Raise ValueError where a denoiser that answers for one sampler alone is asked by another one.
+
+    schedule, variances: the sampler's steps and its noise, (T+1, ...) or None. Most denoisers have no such method.
+    """
+    if hasattr(denoiser, "check_sampler"):
+        denoiser.check_sampler(schedule, variances)
+
+
 def coefficients(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """√ᾱ_t and √(1-ᾱ_t), each (B, 1, ..., 1): x_t = first · x_0 + second · ε, Eq. (eq-marginal-sample)."""
     noise = schedule.one_minus_alpha_bar.sqrt()
@@ -125,6 +134,9 @@ class Clipped:
     def given(self, y: Tensor | None) -> Clipped:
         """The same, of the denoiser asked for the classes y, if that can be asked for any."""
         return replace(self, denoiser=self.denoiser.given(y))
+
+    def check_sampler(self, schedule: Schedule, variances: Tensor | None) -> None:
+        check_sampler(self.denoiser, schedule, variances)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
         free = self.denoiser(x_t, t)

@@ -6,6 +6,7 @@ conditional and an unconditional denoiser does; a scale above 1 takes more of it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,31 +50,46 @@ def class_loss(net: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: T
     """-log p(y|x_t) of each image's own class at x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε, (B,), in nats.
 
     Its mean is least where net is the true p(y|x_t). net: (x_t, t) -> logits. x0, eps: (B, ...). t: (B,) integers in
-    1..T, best on the CPU. y: (B,) int64. Raises ValueError for shapes that do not agree.
+    1..T, best on the CPU. y: (B,) integers. In the classifier's precision, and in single precision where that is less.
+    Raises ValueError for shapes that do not agree, and for labels that the classifier does not know.
     """
     check_batch("x0", x0, t)
     check_steps("t", t, 1, schedule.T)
     check_same_shape("eps", eps, "x0", x0)
     x_t = GaussianDiffusion(schedule).marginal(x0, t).sample(eps)
-    return -log_prob_of(lambda x, t: net(x, t).float(), y)(x_t, t.to(x0.device, non_blocking=True))
+    logits = net(x_t, t.to(x0.device, non_blocking=True))
+    return -_log_prob(logits.float() if logits.dtype.itemsize < 4 else logits, y)
 
 
 def log_prob_of(classifier: Callable[[Tensor, Tensor], Tensor], y: Tensor) -> LogProb:
-    """log p(y|x_t) of a classifier (x_t, t) -> logits (B, classes), for labels y (B,) int64."""
+    """log p(y|x_t) of a classifier (x_t, t) -> logits (B, classes), for labels y (B,), integers in 0..classes-1.
+
+    Raises ValueError, when it is called, for labels that are not one an image or that the classifier does not know.
+    """
+    y = y.cpu()  # where a look at them costs nothing, and a wrong one ends in a sentence
 
     def log_prob(x_t: Tensor, t: Tensor) -> Tensor:
-        logits = classifier(x_t, t)
-        if y.shape != logits.shape[:1]:
-            raise ValueError(f"y: expected {len(logits)} labels, one an image, got shape {tuple(y.shape)}")
-        return logits.log_softmax(1).gather(1, y.to(logits.device)[:, None])[:, 0]
+        return _log_prob(classifier(x_t, t), y)
 
     return log_prob
 
 
+def _log_prob(logits: Tensor, y: Tensor) -> Tensor:
+    """log softmax at the labels. Labels on an accelerator are not looked at, as that would wait for it."""
+    if y.shape != logits.shape[:1]:
+        raise ValueError(f"y: expected {len(logits)} labels, one an image, got shape {tuple(y.shape)}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"y: expected integer labels, got {y.dtype}")
+    classes = logits.shape[1]
+    if y.device.type == "cpu" and len(y) and not 0 <= y.min() <= y.max() < classes:
+        raise ValueError(f"y: expected labels in 0..{classes - 1}, got {y.min().item()}..{y.max().item()}")
+    return logits.log_softmax(1).gather(1, y.to(logits.device, torch.int64, copy=True)[:, None])[:, 0]
+
+
 def gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
-    """∇_x log p(y|x) at x (B, ...), in x's shape; no gradient runs through it."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    """∇_x log p(y|x) at x (B, ...), in x's shape; no gradient runs through it. It works in inference mode too."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x, t = x.detach().clone().requires_grad_(), t.clone()
         (found,) = torch.autograd.grad(log_prob(x, t).sum(), x)
     return found
 
@@ -82,8 +98,8 @@ def gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
 class ClassifierGuided:
     """Classifier guidance on the noise, ε̂ - s √(1-ᾱ_t) ∇log p(y|x_t), Eq. (eq-classifier-guided).
 
-    Dhariwal & Nichol 2021, algorithm 2; the gradient is taken at x_t.
-    With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0.
+    Dhariwal & Nichol 2021, algorithm 2, which is for DDIM; the gradient is taken at x_t.
+    With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0, finite.
     """
 
     denoiser: Denoiser
@@ -106,17 +122,18 @@ class ClassifierGuided:
 class MeanShifted:
     """Classifier guidance on the mean of DDPM's step, μ + s σ_t² ∇log p(y|·), Eq. (eq-mean-shifted).
 
-    Dhariwal & Nichol 2021, algorithm 1.
-    As a denoiser it answers with the x_0 whose posterior mean is that shifted mean, so it is meant for ``ancestral`` on
-    the very same schedule and variance. at: where the gradient is taken: "mean", at μ and the step it belongs to (the
-    expansion that the paper makes), or "x_t", at x_t and t. The last step, which adds no noise, is not shifted.
-    schedule: the steps that are visited, the denoiser's unless given. variance: see ``gaussian.reverse_variances``.
+    at: where the gradient is taken: "mean", at μ and the step it belongs to, which is how Dhariwal & Nichol 2021,
+    section 4.1, derive it; or "x_t", at x_t and t, which is what their algorithm 1 says. Unlike there the last step,
+    which adds no noise, is not shifted.
+    As a denoiser it answers with the x_0 whose posterior mean is that shifted mean. So it is for ``ancestral`` alone,
+    on the steps of ``sampled`` (the denoiser's unless given) with this variance (``gaussian.reverse_variances``);
+    every other sampler refuses it with a ValueError.
     """
 
     denoiser: Denoiser
     log_prob: LogProb
     scale: float = 1.0
-    schedule: Schedule | None = None
+    sampled: Schedule | None = None
     variance: str | Tensor = "posterior"
     at: str = "mean"
 
@@ -124,10 +141,24 @@ class MeanShifted:
         _check_scale(self.scale)
         if self.at not in ("mean", "x_t"):
             raise ValueError(f"at: expected 'mean' or 'x_t', got {self.at!r}")
-        object.__setattr__(self, "schedule", self.schedule or self.denoiser.schedule)
+        object.__setattr__(self, "sampled", self.sampled or self.denoiser.schedule)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def check_sampler(self, schedule: Schedule, variances: Tensor | None) -> None:
+        """Raise ValueError unless a sampler visits the very steps that the shift is for, with the same variances."""
+        if not self.sampled.same_as(schedule):
+            raise ValueError(f"schedule: expected that of MeanShifted, {self.sampled}, got {schedule}")
+        ours = reverse_variances(self.sampled, self.variance)
+        if variances is None or variances.shape != ours.shape or not variances[2:].equal(ours[2:]):
+            raise ValueError(
+                "variance: expected that of MeanShifted, as the mean is shifted by it, got another"
+            )
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
-        seen, s = self.denoiser(x_t, t), self.schedule
+        seen, s = self.denoiser(x_t, t), self.sampled
         i = torch.searchsorted(s.steps, t.cpu())
         if (i > s.T).any() or (s.steps[i.clamp(max=s.T)] != t.cpu()).any():
             raise ValueError(
@@ -141,7 +172,7 @@ class MeanShifted:
         shift = self.scale * reverse_variances(s, self.variance) / on_x0
         shift[:2] = 0  # no noise in the last step, and no shift
         x0 = seen.x0 + s.at(shift, i, x_t) * gradient(self.log_prob, x, when.to(t.device))
-        a, sigma = coefficients(self.denoiser.schedule, t, x_t)
+        a, sigma = coefficients(self.schedule, t, x_t)
         return Prediction(x0, (x_t - a * x0) / sigma, sigma)
 
 
@@ -161,6 +192,9 @@ class ClassifierFree:
 
     def __post_init__(self):
         _check_scale(self.scale)
+        one, other = self.conditional.schedule, self.unconditional.schedule
+        if not one.same_as(other):
+            raise ValueError(f"unconditional: expected the schedule of conditional, {one}, got {other}")
         if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
             raise ValueError(f"interval: expected 0 <= low < high, got {self.interval}")
 
@@ -193,5 +227,5 @@ def _with_eps(denoiser: Denoiser, x_t: Tensor, t: Tensor, eps: Tensor) -> Predic
 
 
 def _check_scale(scale: float) -> None:
-    if not scale >= 0:
-        raise ValueError(f"scale: expected a number >= 0, got {scale}")
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"scale: expected a finite number >= 0, got {scale}")

@@ -90,6 +90,15 @@ class Schedule:
             [torch.zeros(1, dtype=torch.float64), self.log_alpha_bar[1:] - self.log_alpha_bar[:-1]]
         )
 
+    def same_as(self, other: Schedule) -> bool:
+        """Whether both are one schedule on the same steps, to the bit."""
+        return self.log_alpha_bar.equal(other.log_alpha_bar) and self.steps.equal(other.steps)
+
+    def __repr__(self) -> str:
+        """Steps and rates in one line, to tell one schedule from another in an error."""
+        bar = self.alpha_bar[-1].item()
+        return f"Schedule of {self.T} steps {self.steps[1]}..{self.steps[-1]}, alpha_bar[T] = {bar:.3g}"
+
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...)."""
         picked = table.to(like.dtype).to(t.device)[t]

@@ -4,7 +4,7 @@ CASES: what the library computes at a point. READ: what of the records that is c
 right side as it stands; ADMISSIBLE: at which points, where not at all.
 """
 
-from sympy import Derivative, Symbol
+from sympy import Symbol, exp
 
 from ddpm_lib.denoiser import prediction
 from ddpm_lib.gaussian import GaussianDiffusion
@@ -25,37 +25,42 @@ class Answers:
         return prediction("eps", self.schedule, x_t, self.eps, t)
 
 
-def straight(point):
-    """A log-probability whose slope is g everywhere."""
-    slope = point(g).item()
-    return lambda x, t: slope * x.flatten(1).sum(1)
+def bent(x):
+    """A log-probability that is no straight line, so that it is seen where its slope is taken: the slope is g - w x."""
+    return g * x - w * x**2 / 2
+
+
+def curved(point):
+    """The same, as the library's classifier."""
+    slope, curvature = point(g).item(), point(w).item()
+    return lambda x, t: (slope * x - curvature * x**2 / 2).flatten(1).sum(1)
 
 
 def classifier_guided(point):
-    guided = ClassifierGuided(
-        Answers(point.schedule, point(N.eps_hat)), straight(point), point(N.scale).item()
-    )
+    guided = ClassifierGuided(Answers(point.schedule, point(N.eps_hat)), curved(point), point(N.scale).item())
     return guided(point(N.x_t), point.t).eps
 
 
 def sharpened_slope(records):
-    """The slope of the logarithm, whatever the classifier is, as one number."""
+    """With the classifier p(y|x_t) put in: no other law, no other power of it and no other place give the same."""
     side = decode(records["eq-classifier-guided"]["rhs_code"])
-    return [side.replace(lambda e: isinstance(e, Derivative), lambda e: g)]
+    known = N.unknown_density("p")(N.label, N.x_t)
+    return [side.xreplace({known: exp(bent(N.x_t))}).doit()]
 
 
 def mean_shifted(point):
     """The mean of the guided step, with σ_t² = β̃_t."""
-    guided = MeanShifted(Answers(point.schedule, point(N.eps_hat)), straight(point), point(N.scale).item())
+    guided = MeanShifted(Answers(point.schedule, point(N.eps_hat)), curved(point), point(N.scale).item())
     seen = guided(point(N.x_t), point.t)
     return GaussianDiffusion(point.schedule).posterior(point(N.x_t), seen.x0, point.t).mean
 
 
 def shifted_mean(records):
-    """The mean that is shifted is the model's own, Eq. (eq-model-mean)."""
+    """The mean that is shifted is the model's own, Eq. (eq-model-mean), and g is the slope there."""
     side = decode(records["eq-mean-shifted"]["rhs_code"])
     own = decode(records["eq-model-mean"]["rhs_code"])
-    return [side.xreplace({N.mean: own}).subs(N.sigma[N.t] ** 2, N.beta_tilde[N.t])]
+    known = {N.mean: own, g: bent(N.x_t).diff(N.x_t).subs(N.x_t, own)}
+    return [side.xreplace(known).subs(N.sigma[N.t] ** 2, N.beta_tilde[N.t])]
 
 
 def pair(point):

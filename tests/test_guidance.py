@@ -1,10 +1,13 @@
 """Guidance against exact answers: mixtures, whose classes are their components, and Gaussian data."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from ddpm_lib.denoiser import Clipped
 from ddpm_lib.gaussian import GaussianDiffusion
-from ddpm_lib.guidance import ClassifierFree, ClassifierGuided, MeanShifted, gradient, log_prob_of
+from ddpm_lib.guidance import ClassifierFree, ClassifierGuided, MeanShifted, class_loss, gradient, log_prob_of
 from ddpm_lib.oracle import GaussianOracle, MixtureOracle
 from ddpm_lib.samplers import (
     ancestral,
@@ -99,6 +102,33 @@ def test_trap_16_the_two_places_of_the_gradient_differ():
     assert (one - other).abs().max() > 1e-3
 
 
+def begun(sampler, guided, *schedule, **options):
+    """Its first step: samplers are generators, and look at what they were given when they begin."""
+    return next(sampler(guided, X, *schedule, **options))
+
+
+@pytest.mark.parametrize("wrap", [lambda guided: guided, Clipped])
+def test_trap_16_a_shifted_mean_is_refused_by_a_sampler_on_other_steps_or_variances(wrap):
+    few = SCHEDULE.respace(spaced_steps(1000, 10))
+    on_all, on_few = (wrap(MeanShifted(MIXTURE, class_one, sampled=s)) for s in (None, few))
+    names = "schedule: expected that of MeanShifted, Schedule of {} steps .*, got Schedule of {} steps"
+    with pytest.raises(ValueError, match=names.format(1000, 10)):
+        begun(ancestral, on_all, few)
+    with pytest.raises(ValueError, match=names.format(10, 1000)):
+        begun(ancestral, on_few)
+    with pytest.raises(ValueError, match=names.format(10, 10)):
+        begun(ancestral, on_few, SCHEDULE.respace(spaced_steps(1000, 10, "quadratic")))
+    for sampler, options in (
+        (ancestral, {"variance": "beta"}),
+        (ddim, {}),
+        (dpm_solver, {}),
+        (predictor_corrector, {"variance": "beta"}),
+    ):
+        with pytest.raises(ValueError, match="variance: expected that of MeanShifted"):
+            begun(sampler, on_few, few, **options)
+    torch.testing.assert_close(begun(ancestral, on_few, few).eps, begun(ddim, on_few, few, eta=1.0).eps)
+
+
 @pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver])
 def test_guided_samples_at_scale_one_have_the_classs_law(sampler):
     n = 20_000
@@ -149,12 +179,54 @@ def test_a_classifiers_log_probability_is_that_of_each_images_own_label():
 
 
 @pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (torch.tensor([0, 1, 2]), "y: expected labels in 0..1, got 0..2"),
+        (torch.tensor([0, -1, 1]), "y: expected labels in 0..1, got -1..1"),
+        (torch.tensor([0.0, 1.0, 1.0]), "y: expected integer labels, got torch.float32"),
+        (torch.tensor([True, False, True]), "y: expected integer labels, got torch.bool"),
+    ],
+)
+def test_labels_that_the_classifier_does_not_know_are_named(y, words):
+    with pytest.raises(ValueError, match=words):
+        log_prob_of(lambda x, t: torch.zeros(3, 2), y)(X[:3], STEPS[:3])
+    with pytest.raises(ValueError, match=words):
+        class_loss(lambda x, t: torch.zeros(3, 2), SCHEDULE, X[:3], STEPS[:3], X[:3], y)
+
+
+def test_the_loss_keeps_the_classifiers_precision_but_not_half():
+    logits, y = torch.randn(6, 3, dtype=torch.float64), torch.arange(6) % 3
+    found = class_loss(lambda x, t: logits, SCHEDULE, X, STEPS, X, y)
+    assert found.equal(-logits.log_softmax(1)[torch.arange(6), y])
+    half = class_loss(lambda x, t: logits.bfloat16(), SCHEDULE, X, STEPS, X, y)
+    assert half.dtype == torch.float32
+
+
+def test_the_gradient_is_had_in_inference_mode_too():
+    y, weight = torch.tensor([0, 1, 1, 0, 1, 0]), torch.randn(2, 2, dtype=torch.float64)
+    wanted = gradient(log_prob_of(lambda x, t: x.square() @ weight, y), X, STEPS)
+    with torch.inference_mode():
+        told = log_prob_of(lambda x, t: x.square() @ weight, y + 0)
+        assert gradient(told, X + 0, STEPS + 0).equal(wanted)
+        guided = ClassifierGuided(MIXTURE, told)(X + 0, STEPS + 0)
+    assert guided.eps.equal(ClassifierGuided(MIXTURE, told)(X, STEPS).eps)
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: ClassifierGuided(MIXTURE, class_one, -1.0), "scale: expected a number >= 0, got -1.0"),
+        (
+            lambda: ClassifierGuided(MIXTURE, class_one, -1.0),
+            "scale: expected a finite number >= 0, got -1.0",
+        ),
+        (lambda: ClassifierGuided(MIXTURE, class_one, float("inf")), "scale: expected a finite number >= 0"),
+        (
+            lambda: ClassifierFree(ONE, replace(MIXTURE, schedule=cosine(1000))),
+            "unconditional: expected the schedule of conditional, Schedule of 1000 steps 1..1000",
+        ),
         (lambda: MeanShifted(MIXTURE, class_one, at="start"), "at: expected 'mean' or 'x_t', got 'start'"),
         (
-            lambda: MeanShifted(MIXTURE, class_one, schedule=SCHEDULE.respace([5, 900]))(X, STEPS),
+            lambda: MeanShifted(MIXTURE, class_one, sampled=SCHEDULE.respace([5, 900]))(X, STEPS),
             "t: expected steps of the schedule that is sampled on",
         ),
         (lambda: ClassifierFree(ONE, MIXTURE, interval=(5, 5)), "interval: expected 0 <= low < high"),

@@ -306,3 +306,20 @@ def test_it_makes_an_unconditional_model_draw_the_class_that_is_asked_for(shippe
     plain, guided = (int(right(scale).sum()) for scale in (0.0, 3.0))
     assert plain <= 10
     assert guided >= 21
+
+
+def test_a_classifier_is_measured_without_dropout_and_left_in_its_mode(shipped):
+    net = shipped[0].train()
+    net.encode_plainly, some = net.encode, data.load("mnist5k", "test")[:20]
+
+    def encode(*arguments):
+        assert not net.training
+        return net.encode_plainly(*arguments)
+
+    net.encode = encode
+    try:
+        evaluation.told_classes(net, GaussianDiffusion(linear()), some, 300)
+        assert net.training
+    finally:
+        del net.encode, net.encode_plainly
+        net.eval()

@@ -29,8 +29,10 @@ def told_classes(
 ) -> tuple[Tensor, Tensor]:
     """Of images noised to step t: whether the likeliest class is the right one, (N,) bool, and -log p of that, nats.
 
-    The noise comes from (seed, t) alone. Both are on the CPU.
+    The noise comes from (seed, t) alone. Both are on the CPU. net is in evaluation mode meanwhile, without dropout.
     """
+    was_training = net.training
+    net.eval()
     device = next(net.parameters()).device
     generator, hits, nats = torch.Generator().manual_seed(seed * 1_000_003 + t), [], []
     for start in range(0, len(images), batch):
@@ -40,6 +42,7 @@ def told_classes(
         logits = net(x_t, steps)
         hits.append(logits.argmax(1) == y)
         nats.append(-log_prob_of(lambda *_, told=logits: told, y)(x_t, steps))
+    net.train(was_training)
     return torch.cat(hits).cpu(), torch.cat(nats).cpu()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm_lib.denoiser import Denoiser, Prediction
+from ddpm_lib.denoiser import Denoiser, Prediction, check_sampler
 from ddpm_lib.kernel import Generators, standard_normal
 from ddpm_lib.schedule import Schedule
 
@@ -41,8 +41,10 @@ def walk(
     """From x_T (B, ...) back to x_0: ask the denoiser, form the step's mean, add its noise, but in the last step.
 
     mean: of (x_t, what the denoiser sees there, the index i of the step in the schedule), in x_t's shape.
-    variances: of the noise, (T+1,) or (T+1, ...) where pixels differ, by index; None for no noise.
+    variances: of the noise, (T+1,) or (T+1, ...) where pixels differ, by index; None for no noise. Raises ValueError
+    for a denoiser that answers for another sampler's steps or noise.
     """
+    check_sampler(denoiser, schedule, variances)
     x_t, steps = x_T, schedule.steps.tolist()
     for i in range(schedule.T, 0, -1):
         seen = denoiser(x_t, torch.full((len(x_t),), steps[i]))
