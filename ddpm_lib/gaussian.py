@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,11 +64,15 @@ class GaussianDiffusion:
         """
         self._check("x_t", x_t, t, low=1)
         check_same_shape("x0", x0, "x_t", x_t)
-        s = self.schedule
-        on_x0 = before(s.alpha_bar).sqrt() * s.beta / s.one_minus_alpha_bar
-        on_xt = s.alpha.sqrt() * before(s.one_minus_alpha_bar) / s.one_minus_alpha_bar
+        s, (on_x0, on_xt) = self.schedule, self._posterior_weights
         mean = s.at(on_x0, t, x_t) * x0 + s.at(on_xt, t, x_t) * x_t
         return Normal(mean, s.at(s.beta_tilde, t, x_t))
+
+    @cached_property
+    def _posterior_weights(self) -> tuple[Tensor, Tensor]:
+        s = self.schedule
+        on_x0 = before(s.alpha_bar).sqrt() * s.beta / s.one_minus_alpha_bar
+        return on_x0, s.alpha.sqrt() * before(s.one_minus_alpha_bar) / s.one_minus_alpha_bar
 
     def prior(self, like: Tensor) -> Normal:
         """π = N(0, I), Eq. (eq-prior), for images shaped as like."""
