@@ -87,10 +87,14 @@ def _log_prob(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
-    """∇_x log p(y|x) at x (B, ...), in x's shape; no gradient runs through it. It works in inference mode too."""
+    """∇_x log p(y|x) at x (B, ...), in x's shape. It works in inference mode too.
+
+    Where gradients are asked of x itself, as by ``samplers.flow_likelihood``, they run through it as well.
+    """
+    kept = torch.is_grad_enabled() and x.requires_grad
     with torch.inference_mode(False), torch.enable_grad():
-        x, t = x.detach().clone().requires_grad_(), t.clone()
-        (found,) = torch.autograd.grad(log_prob(x, t).sum(), x)
+        x, t = x if kept else x.detach().clone().requires_grad_(), t.clone()
+        (found,) = torch.autograd.grad(log_prob(x, t).sum(), x, create_graph=kept)
     return found
 
 

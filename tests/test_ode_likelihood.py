@@ -1,4 +1,4 @@
-"""Likelihood by the probability-flow ODE against closed forms, its errors and how they fall, and what it refuses."""
+"""Likelihood by the probability-flow ODE against closed forms, its errors and how they fall."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_lib import bound, data
-from ddpm_lib._loading import load_pretrained
-from ddpm_lib.denoiser import Clipped, Prediction
+from ddpm_lib.denoiser import Prediction
+from ddpm_lib.guidance import ClassifierGuided
 from ddpm_lib.oracle import EmpiricalOracle, GaussianOracle, MixtureOracle
 from ddpm_lib.samplers import flow, flow_likelihood, heun
-from ddpm_lib.schedule import Schedule, constant_share, cosine, linear
+from ddpm_lib.samplers.likelihood import _Way
+from ddpm_lib.schedule import Schedule, cosine, linear
 from tests.oracles import covariance, randn
 
 F64 = torch.float64
@@ -44,6 +44,49 @@ class WholeSteps:
 
     def __call__(self, x_t, t):
         return self.oracle(x_t, t)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A normal law about 0.5 y, like a network asked at whole steps, for the images of a class, or of none."""
+
+    y: torch.Tensor | None = None
+    schedule = SCHEDULE
+
+    def given(self, y):
+        return Told(y)
+
+    def __call__(self, x_t, t):
+        mean = torch.zeros(len(x_t), 1, dtype=F64) if self.y is None else 0.5 * self.y.unsqueeze(1)
+        a = SCHEDULE.alpha_bar[t].unsqueeze(1)
+        x0 = mean + 0.04 * a.sqrt() / (0.04 * a + 1 - a) * (x_t - a.sqrt() * mean)
+        return Prediction(x0, x0, x0)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """x̂_0 = constant + slope · x_t, with both by the step."""
+
+    schedule: Schedule
+    constant: torch.Tensor
+    slope: torch.Tensor
+
+    def __call__(self, x_t, t):
+        x0 = self.constant[t].unsqueeze(1) + self.slope[t].unsqueeze(1) * x_t
+        return Prediction(x0, x0, x0)
+
+
+@dataclass(frozen=True)
+class Through:
+    """A denoiser whose answer goes through a function of x̂_0 and x_t."""
+
+    denoiser: object
+    change: object
+    schedule = SCHEDULE
+
+    def __call__(self, x_t, t):
+        x0 = self.change(self.denoiser(x_t, t).x0, x_t)
+        return Prediction(x0, x0, x0)
 
 
 def noised(oracle, n, t, seed=0):
@@ -94,6 +137,33 @@ class TestAgainstClosedForms:
         found = flow_likelihood(oracle, x, 100, tolerance=1e-8)
         torch.testing.assert_close(with_true_prior(found, oracle), exact(oracle, x, 100), rtol=0, atol=1e-5)
 
+    def test_each_image_is_of_its_own_class(self):
+        x, y = torch.tensor([[0.2], [0.2], [0.2]], dtype=F64), torch.tensor([1, -1, 0])
+        found = flow_likelihood(Told(), x, 1, y, tolerance=1e-5)
+        a = SCHEDULE.alpha_bar[1]
+        law = torch.distributions.Normal(0.5 * a.sqrt() * y, (0.04 * a + 1 - a).sqrt())
+        torch.testing.assert_close(found.log_prob, law.log_prob(x[:, 0]), rtol=0, atol=0.03)
+        without = flow_likelihood(Told(), x[:1], 1, tolerance=1e-5)
+        torch.testing.assert_close(without.log_prob, found.log_prob[2:])
+        ends = flow(Told(), found.x_T, 1000, 1, y, tolerance=1e-5)
+        torch.testing.assert_close(ends, x, rtol=0, atol=1e-3)
+
+    def test_a_classifiers_gradient_is_in_the_trace(self):
+        """Guided by the exact classifier at scale 1 it is the density of the class."""
+        means, var = torch.tensor([[-0.5], [0.4]], dtype=F64), torch.tensor([0.02, 0.05], dtype=F64)
+
+        def log_prob(x_t, t):
+            a = SCHEDULE.alpha_bar[t].unsqueeze(1)
+            width = a * var + 1 - a
+            logits = -0.5 * (x_t - a.sqrt() * means[:, 0]) ** 2 / width - 0.5 * width.log()
+            return logits.log_softmax(1)[:, 1]
+
+        guided = ClassifierGuided(MixtureOracle(SCHEDULE, means, var), log_prob, 1.0)
+        only = MixtureOracle(SCHEDULE, means[1:], var[1:])
+        x = torch.tensor([[-0.7], [-0.2], [0.3]], dtype=F64)
+        found = flow_likelihood(guided, x, tolerance=1e-5)
+        torch.testing.assert_close(found.log_prob, exact(only, x, 1), rtol=0, atol=0.02)
+
     @pytest.mark.parametrize(
         "schedule", [cosine(), linear().respace([5, 100, 400, 1000]), linear(20, 0.01, 0.5)]
     )
@@ -137,6 +207,46 @@ class TestConvergence:
                 for denoiser in (WholeSteps(oracle), oracle)
             )
             assert ((whole - any_level).abs() / x.shape[1]).max() < 2e-3  # nats a coordinate
+
+    def test_between_two_steps_the_answer_is_a_mean_weighed_in_the_level_at_the_same_scaled_state(self):
+        schedule = linear(2, 0.3, 0.6)
+        constant, slope = torch.tensor([0.0, 0.5, -0.3], dtype=F64), torch.tensor([0.0, 0.2, 0.7], dtype=F64)
+        way = _Way(Answers(schedule, constant, slope), torch.zeros(1, 1, dtype=F64), 1, 2, None, 1e-3)
+        ends, x = schedule.snr[1:].log() / 2, torch.tensor([[0.8], [-0.4]], dtype=F64)
+        for part in (0.0, 0.25, 0.5, 1.0):
+            level = ((1 - part) * ends[0] + part * ends[1]).item()
+            scaled = x / torch.sigmoid(torch.tensor(2 * level, dtype=F64)).sqrt()
+            both = [constant[k] + slope[k] * schedule.alpha_bar[k].sqrt() * scaled for k in (1, 2)]
+            wanted = (1 - part) * both[0] + part * both[1]
+            torch.testing.assert_close(way._between(level, x, 0), wanted, rtol=0, atol=1e-12)
+
+    def test_the_error_is_the_standard_error_of_the_mean_over_the_probes(self):
+        """In the plane with one bell, J is constant at a level and z'Jz is one of two numbers."""
+        bell = MixtureOracle(
+            SCHEDULE,
+            torch.zeros(1, 2, dtype=F64),
+            torch.tensor([[[0.3, 0.1], [0.1, 0.2]]], dtype=F64),
+        )
+        x = noised(bell, 1, 1)
+        single = [
+            flow_likelihood(bell, x, probes=1, seed=k, tolerance=1e-6).log_prob.item() for k in range(6)
+        ]
+        apart = max(single) - min(single)
+        assert apart > 0.1
+        errors = [flow_likelihood(bell, x, probes=2, seed=k, tolerance=1e-6).error.item() for k in range(6)]
+        assert max(errors) == pytest.approx(apart / 2, rel=1e-3)  # two unlike numbers
+        assert min(errors) == pytest.approx(0, abs=1e-6)  # two alike
+
+    def test_questions_are_those_of_the_integrator(self):
+        asked = []
+
+        def counted(x0, x_t):
+            asked.append(len(x_t))
+            return x0
+
+        way = Through(GAUSSIAN, counted)
+        found = flow_likelihood(way, noised(GAUSSIAN, 1, 900), 900, tolerance=1e-3)
+        assert found.questions.item() == len(asked) - 2  # but for the two that check the gradient
 
     def test_probes_estimate_the_trace_without_bias(self):
         """Over all signs the mean of z'Jz is the trace, so over many probes log p is the exact one."""
@@ -193,6 +303,12 @@ class TestOneImageAtATime:
         assert torch.equal(together.log_prob[:1], alone.log_prob)
         assert torch.equal(together.x_T[:1], alone.x_T)
 
+    def test_each_image_has_signs_of_its_own(self):
+        x = noised(TOUCHING, 1, 1).expand(8, -1)
+        same = flow_likelihood(TOUCHING, x, probes=1, tolerance=1e-3).log_prob
+        assert len(same.unique()) > 1
+        assert torch.equal(flow_likelihood(TOUCHING, x[:5], probes=1, tolerance=1e-3).log_prob, same[:5])
+
     def test_the_seed_decides_on_the_signs(self):
         x = noised(TOUCHING, 1, 1)
         one, same, other = (flow_likelihood(TOUCHING, x, probes=1, seed=seed).log_prob for seed in (0, 0, 1))
@@ -216,95 +332,3 @@ class TestOneImageAtATime:
         assert not found.log_prob.requires_grad
         assert not found.x_T.requires_grad
         assert x.grad is None
-
-
-class TestTheShippedModel:
-    def test_a_held_out_digit_has_a_likelihood_and_comes_back(self):
-        model, _ = load_pretrained("mnist5k")
-        digit = data.load("mnist5k", "test")
-        denoiser, y = Clipped(model), digit.labels[:1]
-        x = data.to_unit(digit.pixels[:1])
-        x_1 = SCHEDULE.alpha_bar[1].sqrt().float() * x + 0.01 * randn(*x.shape).float()
-        found = flow_likelihood(denoiser, x_1, y=y, tolerance=1e-3, probes=2)
-        bits = bound.bits_per_dim(-found.log_prob, 784).item()
-        assert -8 < bits < 8
-        assert math.isfinite(found.error.item())
-        back = flow(denoiser, found.x_T, 1000, 1, y, tolerance=1e-3)
-        assert (back - x_1).square().mean().sqrt() < 0.05
-
-    @pytest.mark.cuda
-    def test_cuda_gives_what_the_cpu_gives(self):
-        x = randn(2, 1, 28, 28).float()
-        found = []
-        for device in ("cpu", "cuda"):
-            model, _ = load_pretrained("mnist5k", device)
-            y = torch.tensor([3, 4], device=device)
-            found.append(flow_likelihood(model, x.to(device), 900, y, probes=2, tolerance=1e-3))
-        assert found[1].x_T.device.type == "cuda"
-        torch.testing.assert_close(found[1].x_T.cpu(), found[0].x_T, rtol=1e-2, atol=1e-2)
-        torch.testing.assert_close(found[1].log_prob.cpu(), found[0].log_prob, rtol=1e-2, atol=1.0)
-
-    def test_autocast_around_it_changes_nothing(self):
-        model, _ = load_pretrained("mnist5k")
-        x = randn(1, 1, 28, 28).float()
-        plain = flow(model, x, 1000, 900, tolerance=1e-3)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(flow(model, x, 1000, 900, tolerance=1e-3), plain)
-
-
-class TestRefused:
-    @pytest.mark.parametrize(
-        ("x", "message"),
-        [
-            (torch.zeros(2, 2, dtype=torch.int64), "x: expected a batch"),
-            (torch.zeros(2, 2, dtype=torch.bfloat16), "x: expected a batch .*bfloat16"),
-            (torch.zeros(()), "x: expected a batch"),
-            (torch.zeros(0, 2), "x: expected a batch"),
-            ([0.0], "x: expected a batch .* list"),
-        ],
-    )
-    def test_images(self, x, message):
-        for call in (flow_likelihood, lambda oracle, x: flow(oracle, x, 1, 1000)):
-            with pytest.raises(ValueError, match=message):
-                call(GAUSSIAN, x)
-
-    @pytest.mark.parametrize("t", [0, 1001, -1, 1.5, torch.tensor(3)])
-    def test_steps(self, t):
-        x = randn(1, 2)
-        with pytest.raises(ValueError, match=r"t: expected a step in 1\.\.1000"):
-            flow_likelihood(GAUSSIAN, x, t)
-        with pytest.raises(ValueError, match=r"start: expected a step in 1\.\.1000"):
-            flow(GAUSSIAN, x, t, 1000)
-        with pytest.raises(ValueError, match=r"end: expected a step in 1\.\.1000"):
-            flow(GAUSSIAN, x, 1, t)
-
-    @pytest.mark.parametrize("probes", [-1, 1.5, "all"])
-    def test_probes(self, probes):
-        with pytest.raises(ValueError, match="probes: expected a number >= 1, or 0"):
-            flow_likelihood(GAUSSIAN, randn(1, 2), probes=probes)
-
-    @pytest.mark.parametrize("tolerance", [0, -1.0, 1.0, math.nan])
-    def test_tolerances(self, tolerance):
-        with pytest.raises(ValueError, match="tolerance: expected a number in"):
-            flow_likelihood(GAUSSIAN, randn(1, 2), tolerance=tolerance)
-
-    def test_labels(self):
-        model, _ = load_pretrained("mnist5k")
-        x = randn(2, 1, 28, 28).float()
-        for denoiser, y in ((model, torch.tensor([3])), (GAUSSIAN, torch.tensor([3, 4]))):
-            with pytest.raises(ValueError, match="y: expected None, or one label an image"):
-                flow(denoiser, x, 1000, 999, y)
-
-    def test_a_schedule_without_a_signal_at_its_end(self):
-        with pytest.raises(ValueError, match=r"schedule: expected alpha_bar\[T\] > 0"):
-            flow_likelihood(replace(GAUSSIAN, schedule=constant_share(10)), randn(1, 2))
-
-    def test_a_field_that_is_no_number(self):
-        class Broken:
-            schedule = SCHEDULE
-
-            def __call__(self, x_t, t):
-                return Prediction(x_t * math.nan, x_t, x_t)
-
-        with pytest.raises(RuntimeError, match="answer to image 0 is not finite"):
-            flow(Broken(), randn(1, 2), 1, 1000)

@@ -36,8 +36,8 @@ class FlowLikelihood:
     """What ``flow_likelihood`` finds for B images.
 
     log_prob: log p(x_t), (B,) float64, in nats. x_T: where the flow takes the images, in their shape and dtype. error:
-    (B,) float64, the standard error of log_prob from the probes; 0 where the trace is exact, NaN for one probe.
-    questions: (B,) int64, how often the denoiser was asked, with all probes at once.
+    (B,) float64, the standard error of log_prob from the probes alone, with nothing of the integrator's in it; 0 where
+    the trace is exact, NaN for one probe. questions: (B,) int64, how often the integrator asked, all probes at once.
     """
 
     log_prob: Tensor
@@ -60,9 +60,9 @@ def flow(
     """Carry states at step start along the probability-flow ODE to step end, up or down, in x's shape and dtype.
 
     x: (B, ...) float32 or float64. start, end: steps in 1..T; at 0, where λ is infinite, the last step is a sampler's.
-    y: (B,) labels for a denoiser with ``given``, or None. tolerance: of scipy's RK45, relative and absolute, for each
-    step. Song et al. 2021, Eq. 13. Raises ValueError for bad input or ᾱ_T = 0, RuntimeError where no step is small
-    enough or an answer is not finite.
+    y: (B,) integer labels for a denoiser with ``given``, or None. tolerance: of scipy's RK45, relative and absolute,
+    for each of its steps; over the whole way more comes together. Song et al. 2021, Eq. 13. Raises ValueError for bad
+    input or ᾱ_T = 0, RuntimeError where no step is small enough or an answer is not finite.
     """
     way = _Way(denoiser, x, start, end, y, tolerance)
     return torch.stack([way.carried(i)[0] for i in range(len(x))]).to(x)
@@ -80,22 +80,26 @@ def flow_likelihood(
 ) -> FlowLikelihood:
     """log p(x_t) of states at step t, where p is π = N(0, I) carried from T to t by the flow. Song et al. 2021, Eq. 39.
 
-    Exact for that law up to the integrator's error and the trace's. It is the data's own law where the denoiser is
+    Exact for that law up to the integrator's error and the trace's. It is the law of x_t itself where the denoiser is
     exact and x_T is standard normal, up to ᾱ_T. x: (B, ...) float32 or float64; a network is asked in this dtype,
-    without autocast. probes: how many random sign vectors z estimate the trace by z'Jz (Hutchinson), image i's from
-    (seed, i) alone; 0 for the exact trace; None for that up to 64 coordinates, and for 4 probes beyond. y, tolerance
-    and errors: as in ``flow``; the tolerance is also that of log p, in nats a coordinate.
+    without autocast around it. probes: how many random sign vectors z estimate the trace by z'Jz (Hutchinson), image
+    i's from (seed, i) alone; 0 for the exact trace; None for that up to 64 coordinates, and for 4 probes beyond. y and
+    errors: as in ``flow``. tolerance: each step's, for log p in nats a coordinate; on mixtures of one coordinate the
+    whole way was off by up to 50 times as much, so halve it and compare. The denoiser is asked five times more, halfway
+    in λ, and refused with a ValueError where its answers vary or its gradient is not that of its answers.
     """
     way = _Way(denoiser, x, t, denoiser.schedule.T, y, tolerance, name="t")
     d = math.prod(x.shape[1:])
     if probes is None:
         probes = 0 if d <= EXACT_UP_TO else PROBES
-    if not isinstance(probes, int) or probes < 0:
+    if not isinstance(probes, int) or isinstance(probes, bool) or probes < 0:
         raise ValueError(f"probes: expected a number >= 1, or 0 for the exact trace, got {probes!r}")
     log_prob, error, x_T, questions = [], [], [], []
     bar = tqdm(seeded(seed, len(x)), desc="likelihood", unit="image", disable=not progress, leave=False)
     for i, generator in enumerate(bar):
-        signs = 2 * torch.randint(2, (probes, d), generator=generator) - 1 if probes else torch.eye(d)
+        signs = 2 * torch.randint(2, (max(probes, 1), d), generator=generator) - 1
+        way.check_gradient(i, signs[:1].to(x))
+        signs = signs if probes else torch.eye(d)
         end, gained, asked = way.carried(i, signs.to(x), summed=not probes)
         log_prior = -0.5 * (end.square().sum() + d * math.log(2 * math.pi))
         log_prob.append(log_prior + gained.mean())
@@ -129,22 +133,58 @@ class _Way:
         ):
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x: expected a batch (B, ...), B >= 1, of float32 or float64, got {got}")
+        if not x.isfinite().all():
+            raise ValueError("x: expected finite numbers, got NaN or infinity")
         for called, step in ((name, start), ("end", end)):
-            if not isinstance(step, int) or not 1 <= step <= schedule.T:
+            if not isinstance(step, int) or isinstance(step, bool) or not 1 <= step <= schedule.T:
                 raise ValueError(f"{called}: expected a step in 1..{schedule.T}, got {step!r}")
         if schedule.alpha_bar[-1] == 0:
             raise ValueError("schedule: expected alpha_bar[T] > 0 for the ODE, got 0")
-        if not 1e-12 <= tolerance <= 0.1:
-            raise ValueError(f"tolerance: expected a number in [1e-12, 0.1], got {tolerance}")
-        if y is not None and (not hasattr(denoiser, "given") or y.shape != x.shape[:1]):
+        if not 1e-12 <= tolerance <= 0.01:
+            raise ValueError(f"tolerance: expected a number in [1e-12, 0.01], got {tolerance}")
+        integers = isinstance(y, Tensor) and not (
+            y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
+        )
+        told = hasattr(denoiser, "given") and not hasattr(
+            denoiser, "at_level"
+        )  # of any level, but not of a class
+        if y is not None and not (integers and told and y.shape == x.shape[:1]):
+            got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(
-                f"y: expected None, or one label an image, {len(x)}, and a denoiser with ``given``, "
-                f"got {tuple(y.shape)} for {type(denoiser).__name__}"
+                f"y: expected None, or one label an image, {len(x)} integers, and a denoiser with ``given`` and "
+                f"without ``at_level``, got {got} for {type(denoiser).__name__}"
             )
         self.denoiser, self.x, self.y, self.tolerance = denoiser, x.detach(), y, tolerance
         self.start, self.end = start, end
         self.signal = schedule.alpha_bar.sqrt().tolist()
         self.half_log_snr = (schedule.snr[1:].log() / 2).numpy()  # of the steps 1..T, falling
+
+    def check_gradient(self, i: int, signs: Tensor) -> None:
+        """Raise ValueError unless z'Jz of one row of signs, (1, d), is what a difference of answers says as well.
+
+        Asked at image i, halfway in λ between the step and T, where the field is smooth on the scale of σ.
+        """
+        x, half_log_snr = self.x[i], float(self.half_log_snr[[self.start - 1, self.end - 1]].mean())
+        z, share = signs.view(x.shape), 1 / (1 + math.exp(-2 * half_log_snr))
+        step = math.sqrt(1 - share) * (1e-2 if x.dtype == torch.float32 else 1e-4)
+        x0, pulled = self._guess(half_log_snr, x, i, signs)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            above, below, again = self._between(half_log_snr, torch.stack([x + step * z, x - step * z, x]), i)
+        # A difference of answers is of no use where they are no numbers; the way itself says so in its own words.
+        if not (above.isfinite().all() and below.isfinite().all() and x0.isfinite().all()):
+            return
+        if (again - x0).abs().max() > 1e-3 * x0.abs().max().clamp(min=1):
+            raise ValueError(
+                "denoiser: expected one answer to one question, got two (is a network in training mode?)"
+            )
+        pushed = (above - below) / (2 * step)
+        wanted, found = (pushed * z).sum().item(), pulled.item()
+        scale = 0.1 * max(abs(wanted), abs(found)) + 0.01 * (pushed.norm() * z.norm()).item()
+        if abs(wanted - found) > scale:
+            raise ValueError(
+                f"denoiser: expected its gradient in x to be that of its answers, z'Jz = {wanted:.3g}, got {found:.3g} "
+                "(is a part of it detached, or does it mix the images of a batch?)"
+            )
 
     def carried(
         self, i: int, signs: Tensor | None = None, summed: bool = False
@@ -193,6 +233,10 @@ class _Way:
             x0 = self._between(half_log_snr, rows, i)
             if signs is None:
                 return x0[0], None
+            if not x0.requires_grad:
+                raise ValueError(
+                    "denoiser: expected answers with a gradient in x_t, got one without (no_grad?)"
+                )
             (pulled,) = torch.autograd.grad((x0.reshape(signs.shape) * signs).sum(), rows)
         return x0[0].detach(), (pulled.reshape(signs.shape) * signs).sum(1)
 
