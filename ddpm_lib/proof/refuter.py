@@ -11,6 +11,7 @@ from mpmath import mp, mpf
 from sympy import Expr, Integral, S, Symbol
 
 from ddpm_lib.proof import notation as N
+from ddpm_lib.proof.descent import least
 from ddpm_lib.proof.numeric import DIGITS, Undefined, evaluate
 from ddpm_lib.proof.points import EDGES, INNER, Point, bits_in, describe, halves, seed_of
 from ddpm_lib.proof.record import ProofError
@@ -65,9 +66,20 @@ def refute(claim: Claim) -> tuple[int, list[str]]:
 
 
 def confirm(claim: Claim) -> None:
-    """A closer look at a claim that no proof was found for: twice the digits, at three of the points."""
-    for point in _inner_points(claim)[:3]:
+    """A closer look at a claim that no proof was found for: twice the digits, at three of the points.
+
+    An inequality is tried where it comes nearest to failing, too. Raises ProofError.
+    """
+    points = _inner_points(claim)
+    for point in points[:3]:
         _compare(claim, point, _closely_apart)
+    if claim.relation != "==":
+        for left, right in claim.pairs:
+            for point in least(left, right, claim.relation, points, lambda at: _admits(claim.where, at)):
+                try:
+                    _compare(claim, point, _apart)
+                except Undefined:  # in another case of its bits
+                    continue
 
 
 def _inner_points(claim: Claim) -> list[Point]:
