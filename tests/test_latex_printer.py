@@ -56,6 +56,20 @@ class Printer(LatexPrinter):
         shown = rf"{self.letter(name)}\left({shown}\right)"
         return shown if exp is None else f"{shown}^{{{exp}}}"
 
+    def _print_Sum(self, e):
+        """A double sum as one sign after the other, where SymPy's is one sign with two lines below it."""
+        if len(e.limits) == 1:
+            return super()._print_Sum(e)
+        *inner, (k, low, high) = e.limits
+        sign = rf"\sum_{{{self._print(k)}={self._print(low)}}}^{{{self._print(high)}}}"
+        return f"{sign} {self._print(e.func(e.function, *inner))}"
+
+    def _needs_mul_brackets(self, expr, first=False, last=False):
+        """A derivative acts on all that follows it, so it is put in brackets unless it is the last factor."""
+        if isinstance(expr, sympy.Derivative):
+            return not last
+        return super()._needs_mul_brackets(expr, first, last)
+
     @staticmethod
     def letter(name):
         base, *marks = name.split("_")
