@@ -7,6 +7,15 @@ import torch
 from ddpm_lib.denoiser import Prediction
 from ddpm_lib.gaussian import reverse_variances
 from ddpm_lib.oracle import EmpiricalOracle, GaussianOracle, MixtureOracle
+from ddpm_lib.samplers import (
+    ancestral,
+    annealed_langevin,
+    ddim,
+    dpm_solver,
+    euler,
+    heun,
+    predictor_corrector,
+)
 from ddpm_lib.schedule import before, cosine, linear
 
 F64 = torch.float64
@@ -50,6 +59,20 @@ ORACLES = {
     "mixture of numbers": (MixtureOracle(SCHEDULE, randn(3), torch.tensor([0.1, 0.2, 0.01])), ()),
     "gaussian, full": (MixtureOracle(SCHEDULE, randn(1, 1, 2, 2), covariance(1, 4)), (1, 2, 2)),
     "empirical": (EmpiricalOracle(SCHEDULE, randn(40, 2, 2), chunk=7), (2, 2)),
+}
+
+# Every sampler, with its options.
+WAYS = {
+    "ancestral": (ancestral, {}),
+    "ancestral, beta": (ancestral, {"variance": "beta"}),
+    "ddim": (ddim, {}),
+    "ddim, eta 0.5": (ddim, {"eta": 0.5}),
+    "ddim, eta 1": (ddim, {"eta": 1.0}),
+    "euler": (euler, {}),
+    "heun": (heun, {}),
+    "dpm_solver": (dpm_solver, {}),
+    "annealed_langevin": (annealed_langevin, {}),
+    "predictor_corrector": (predictor_corrector, {}),
 }
 
 

@@ -12,16 +12,9 @@ import torch
 from scipy import stats
 
 from ddpm_lib.oracle import EmpiricalOracle, MixtureOracle
-from ddpm_lib.samplers import (
-    ancestral,
-    annealed_langevin,
-    ddim,
-    dpm_solver,
-    euler,
-    heun,
-    predictor_corrector,
-)
+from ddpm_lib.samplers import ancestral
 from ddpm_lib.schedule import linear
+from tests.oracles import WAYS
 
 SCHEDULE, N, LEVEL = linear(), 4_000, 1e-4
 MEANS = torch.tensor([[-0.8, 0.2], [0.8, -0.4]], dtype=torch.float64)
@@ -31,18 +24,6 @@ MIXTURES = {
     "nearly touching": (0.3 * MEANS, torch.tensor([0.04, 0.02], dtype=torch.float64)),
 }
 POINTS = torch.cartesian_prod(*(torch.linspace(-0.9, 0.9, n, dtype=torch.float64) for n in (4, 3)))
-WAYS = {
-    "ancestral": (ancestral, {}),
-    "ancestral, beta": (ancestral, {"variance": "beta"}),
-    "ddim": (ddim, {}),
-    "ddim, eta 0.5": (ddim, {"eta": 0.5}),
-    "ddim, eta 1": (ddim, {"eta": 1.0}),
-    "euler": (euler, {}),
-    "heun": (heun, {}),
-    "dpm_solver": (dpm_solver, {}),
-    "annealed_langevin": (annealed_langevin, {}),
-    "predictor_corrector": (predictor_corrector, {}),
-}
 DIRECTIONS = [
     torch.tensor([math.cos(a), math.sin(a)], dtype=torch.float64) for a in torch.arange(5) * math.pi / 5
 ]

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ddpm_lib.oracle import GaussianOracle
-from ddpm_lib.samplers import ancestral, ddim, ddim_inversion, dpm_solver, heun
+from ddpm_lib.samplers import ddim_inversion
 from ddpm_lib.schedule import linear
+from tests.oracles import WAYS
 
 SCHEDULE = linear()
 ORACLE = GaussianOracle(
@@ -48,16 +49,8 @@ SCHEDULERS = {
         {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero", "euler_at_final": True},
     ),
 }
-OURS = {
-    "ancestral": (ancestral, {}),
-    "ancestral, beta": (ancestral, {"variance": "beta"}),
-    "ddim": (ddim, {}),
-    "ddim, eta 0.5": (ddim, {"eta": 0.5}),
-    "ddim, eta 1": (ddim, {"eta": 1.0}),
-    "euler": (ddim, {}),  # theirs is Euler's rule in x/√ᾱ and √((1-ᾱ)/ᾱ), which is DDIM's step
-    "heun": (heun, {}),
-    "dpm": (dpm_solver, {}),
-}
+# theirs is Euler's rule in x/√ᾱ and √((1-ᾱ)/ᾱ), which is DDIM's step
+OURS = WAYS | {"euler": WAYS["ddim"], "dpm": WAYS["dpm_solver"]}
 
 
 def scheduler(way, spacing, S):
