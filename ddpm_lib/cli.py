@@ -165,6 +165,11 @@ def main(arguments: list[str] | None = None) -> int:
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
         )
+    except (
+        BrokenPipeError
+    ):  # whoever reads has read enough, as head does; nothing more can be told, at the exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as of a program that SIGPIPE ends
     except (ValueError, OSError, FloatingPointError) as error:
         rank = os.environ.get("RANK", "0")  # of a process that torchrun started
         print(f"error: {error}" if rank == "0" else f"error: process {rank}: {error}", file=sys.stderr)

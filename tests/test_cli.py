@@ -252,3 +252,16 @@ def test_the_ledger_lists_the_books_equations(root):
     assert f"{totals['proved']:5d}  proved" in text.stdout
     assert "eq-posterior-mean" in text.stdout
     fails_with(call("ledger", "--book", root / "tests"), "book:", "labelled equations", "tests")
+
+
+def test_a_reader_who_has_read_enough_gets_no_error(root):
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_lib", "ledger"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    listing.stdout.close()  # as head does, here before the first line
+    assert listing.stderr.read() == ""
+    assert listing.wait(timeout=60) == 141
