@@ -77,10 +77,10 @@ def test_an_induction_on_the_number_of_steps_carries_the_state():
 
 def test_a_record_is_checked_again_and_a_mutant_of_it_refused():
     stepped = verify_induction("eq-again", 1 - BAR, base=0, step=lambda w: alpha[t] * w + beta[t])
-    premised = verify("eq-given", f(x_t), 2 * x_0, by="definition", given=[Eq(f(x_t), x_0 + x_0)])
+    premised = verify("eq-given", f(x_t) - x_0, x_0, by="definition", given=[Eq(f(x_t), x_0 + x_0)])
     ratio = PREV * (1 - BAR) / (BAR * (1 - PREV))
     limited = verify("eq-where", snr[t - 1] / snr[t], ratio, by="algebra", where=[t >= 2])
-    for result, wrong in ((stepped, 1 - alpha[t]), (premised, x_0), (limited, 1 / ratio)):
+    for result, wrong in ((stepped, 1 - alpha[t]), (premised, 2 * x_0), (limited, 1 / ratio)):
         record = record_of(result)
         assert recheck(record) == "proved"
         with pytest.raises(ProofError):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ddpm_lib.proof.book import Display, equations
 from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.latex import read
+from ddpm_lib.proof.premises import origin, premises, said, statements
 from ddpm_lib.proof.same import difference
 from ddpm_lib.proof.trial import verdict
 from ddpm_lib.proof.waivers import WAIVED
@@ -32,8 +33,10 @@ class Entry:
 
     kind: identity, inequality, definition or assumption. status: proved, checked or stated. by: the reason named.
     displayed: "read back" where the display is what was verified; else why it is not compared. computed_by: the
-    functions of ddpm_lib whose docstrings name it. slow: why the check takes long. mutants: how many were tried and
-    refused, which are the same equation and which survived; empty where they were not asked for, or nothing is claimed.
+    functions of ddpm_lib whose docstrings name it. where: conditions under which it is claimed. given: for each of
+    its premises the label of an earlier equation that states it, "in the text", or the rule that it is. slow: why the
+    check takes long. mutants: how many were tried and refused, which are the same equation and which survived; empty
+    where they were not asked for, or nothing is claimed.
     """
 
     label: str
@@ -43,6 +46,8 @@ class Entry:
     by: str
     displayed: str
     computed_by: tuple[str, ...]
+    where: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     slow: str = ""
     mutants: dict = field(default_factory=dict)
 
@@ -66,8 +71,27 @@ def entries(book: Path, mutants: bool = False, progress: bool = False) -> list[E
             disable=not progress,
             unit="eq",
         )
-        computed = implementations()
-        return [_entry(display, record, computed, trial) for (display, record), trial in bar]
+        computed, made, before = implementations(), [], []
+        for (display, record), trial in bar:
+            given = _origins(book, display, record, found, before)
+            made.append(_entry(display, record, computed, given, trial))
+            before += statements(display, record)
+        return made
+
+
+def _origins(book: Path, display: Display, record: dict, found: list, before: list) -> list[str]:
+    """Where each premise of a record comes from: what stands before it, or a definition anywhere in its chapter."""
+    given = premises(record)
+    if not given:
+        return []
+    defined = [
+        stated
+        for other, held in found
+        if other.chapter == display.chapter and held["kind"] == "definition"
+        for stated in statements(other, held)
+    ]
+    text = said(book / f"{display.chapter}.ipynb", display.cell)
+    return [origin(premise, before + defined, text) for premise in given]
 
 
 def _trial(equation: tuple[Display, dict]) -> dict:
@@ -79,7 +103,7 @@ def _trial(equation: tuple[Display, dict]) -> dict:
     return asdict(outcome) | {"tried": outcome.tried}
 
 
-def _entry(display: Display, record: dict, computed: dict, trial: dict) -> Entry:
+def _entry(display: Display, record: dict, computed: dict, given: list[str], trial: dict) -> Entry:
     return Entry(
         display.label,
         display.chapter,
@@ -88,6 +112,8 @@ def _entry(display: Display, record: dict, computed: dict, trial: dict) -> Entry
         record["by"],
         displayed(display, record),
         tuple(computed.get(display.label, ())),
+        tuple(record["where"][: len(record.get("where_code", ()))]),
+        tuple(given),
         record.get("slow", ""),
         trial,
     )
@@ -158,8 +184,8 @@ def as_json(ledger: list[Entry]) -> dict:
 def as_markdown(ledger: list[Entry]) -> str:
     """The ledger of one chapter as a table with links, in MyST Markdown."""
     lines = [
-        "| equation | kind | checked by | displayed | mutants refused | computed by |",
-        "|---|---|---|---|---|---|",
+        "| equation | kind | checked by | for, given | displayed | mutants refused | computed by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for entry in ledger:
         mark = {"proved": "✓ ", "checked": "≈ ", "stated": ""}[entry.status]
@@ -167,7 +193,10 @@ def as_markdown(ledger: list[Entry]) -> str:
         tried = entry.mutants
         score = f"{tried['refused']} of {tried['tried'] - len(tried['equal'])}" if tried else ""
         names = ", ".join(f"`{name}`" for name in entry.computed_by)
-        cells = [f"{{eq}}`{entry.label}` `{entry.label}`", entry.kind, mark + entry.by, shown, score, names]
+        given = [f"{{eq}}`{name}`" if name.startswith("eq-") else name for name in dict.fromkeys(entry.given)]
+        premises = ", ".join([*(f"`{condition}`" for condition in entry.where), *given])
+        cells = [f"{{eq}}`{entry.label}` `{entry.label}`", entry.kind, mark + entry.by, premises]
+        cells += [shown, score, names]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

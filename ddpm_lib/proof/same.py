@@ -182,7 +182,7 @@ def difference(reading: Reading, record: dict) -> str:
     """How a display differs from what was verified, as one line to read; "" if it is the same statement."""
     if reading.relation != record["relation"]:
         return f"displayed with {reading.relation}, verified with {record['relation']}"
-    displayed = list(zip(_listed(reading.lhs), _listed(reading.rhs), strict=True))
+    displayed = list(zip(listed(reading.lhs), listed(reading.rhs), strict=True))
     verified = list(zip(*_sides(record), strict=True))
     if len(displayed) != len(verified):
         return f"{len(displayed)} equations displayed, {len(verified)} verified"
@@ -211,9 +211,9 @@ def is_same(reading: Reading, record: dict) -> bool:
 def _sides(record: dict) -> tuple[list, list]:
     """What was verified, as lists; None for a left side that is only text."""
     left, right = sides_code(record)
-    right = _listed(decode(right))
-    return _listed(decode(left)) if left else [None] * len(right), right
+    right = listed(decode(right))
+    return listed(decode(left)) if left else [None] * len(right), right
 
 
-def _listed(side) -> list:
+def listed(side) -> list:
     return list(side) if isinstance(side, (list, tuple, Tuple)) else [side]

@@ -24,12 +24,11 @@ class Statement:
     given: tuple = ()
 
     def claims(self) -> list[Claim]:
-        """The one claim to check, with what is given put in."""
-        premises = {premise.lhs: premise.rhs for premise in self.given}
-        pairs = [
-            (left.xreplace(premises), right.xreplace(premises))
-            for left, right in zip(self.lhs, self.rhs, strict=True)
-        ]
+        """The one claim to check, with what is given put in, one after the other."""
+        pairs = list(zip(self.lhs, self.rhs, strict=True))
+        for premise in self.given:
+            here = {premise.lhs: premise.rhs}
+            pairs = [(left.xreplace(here), right.xreplace(here)) for left, right in pairs]
         return [Claim(self.label, self.by, pairs, self.relation, self.where)]
 
 
@@ -103,6 +102,8 @@ def from_record(record: dict, rhs=None, lhs=None) -> Statement | Induction:
     right = tuple(parts(decode(record["rhs_code"]) if rhs is None else rhs))
     induction = record.get("induction")
     if induction:
+        if lhs is not None:
+            raise ValueError(f"lhs: expected None for an induction, whose left side is its step, got {lhs}")
         base, step = (tuple(parts(decode(induction[key]))) for key in ("base", "step"))
         return Induction(record["label"], right, base, step, decode(induction["var"]), induction["start"])
     left = tuple(parts(decode(record["lhs_code"]) if lhs is None else lhs))

@@ -29,14 +29,15 @@ def verify(
     ``notation``, or two sequences of them of one length, or matrices (MatMul and the like stay as they are displayed
     and are multiplied out for the check). by: the step's reason, one of ``REASONS``.
     relation: "==", "<=" or ">=". where: conditions on plain symbols, such as [t >= 2], if the claim holds
-    only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), r(x_t, x_prev))].
+    only there. given: assumptions on unknown functions, such as [Eq(q(x_t, x_prev, x_0), r(x_t, x_prev))], put in
+    one after the other.
     slow: why the check takes more than two seconds, if it does.
 
     First it looks for a counterexample, with 60 digits at random admissible points; then SymPy is to prove
     it. The result's status is "proved", or "checked" where no proof was found but every point agrees to 50
     digits. Raises ProofError for a false claim, or one that has no value at an admissible point; ValueError
-    for a claim that says nothing (both sides are the same expression), for an unknown reason, a bad label, a
-    decimal number, or a symbol that is not the notation table's.
+    for a claim that says nothing (both sides are the same expression, or a premise is the claim), for an
+    unknown reason, a bad label, a decimal number, or a symbol that is not the notation table's.
     """
     check_label(label)
     check_reason(by)
@@ -47,6 +48,8 @@ def verify(
     unopened = any(isinstance(side, MatrixExpr) for side in (lhs, rhs)) and lhs != rhs
     if all(left == right for left, right in pairs) and not unopened:
         raise ValueError(f"{label} says nothing: both sides are {sympify(lhs)}")
+    if same_as_given := [p for p in given for pair in pairs if set(pair) == set(p.args)]:
+        raise ValueError(f"{label} says nothing: it is given {same_as_given[0]}; is it a definition?")
     left, right = zip(*pairs, strict=True)
     outcome = check(Statement(label, by, left, right, relation, conditions, given))
     kind = "identity" if relation == "==" else "inequality"
