@@ -1,34 +1,43 @@
-"""Our own contestants: the preset ``mnist5k`` as it ships, and the same without classes."""
+"""Our own contestants: the preset ``mnist5k`` as it ships and, as best, what we found to beat it in this measure."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from benchmarks.peers import Contestant, Trained
-from benchmarks.peers.loop import STEPS, parameters
+from benchmarks.peers.loop import STEPS, chunks, parameters
 from ddpm_lib import samplers, training
 from ddpm_lib.config import TrainConfig, mnist5k
 from ddpm_lib.data import Images, to_bytes
 from ddpm_lib.denoiser import Clipped
 
+# The cosine schedule, and pixels that are not folded: three levels from 28×28 on, of 16, 32 and 64 channels.
+_PRESET = mnist5k()
+BEST = replace(
+    _PRESET,
+    schedule="cosine",
+    batch=32,
+    model=replace(_PRESET.model, patch=1, width=16, multipliers=(1, 2, 4)),
+)
+
 
 def contestants() -> list[Contestant]:
-    return [
-        Contestant("ddpm_lib, mnist5k", "ddpm_lib", "ours", True, train),
-        Contestant("ddpm_lib, mnist5k", "ddpm_lib", "ours", False, train_without_classes),
-    ]
+    made = []
+    for kind, config in (("ours", BEST), ("README", _PRESET)):
+        for conditional in (True, False):
+            run = partial(train, config, conditional)
+            made.append(Contestant("ddpm_lib", "ddpm_lib", kind, conditional, run))
+    return made
 
 
-def train(images: Images, seconds: float, seed: int) -> Trained:
-    return _train(replace(mnist5k(), seed=seed), images, seconds)
-
-
-def train_without_classes(images: Images, seconds: float, seed: int) -> Trained:
-    config = mnist5k()
-    return _train(replace(config, seed=seed, model=replace(config.model, num_classes=None)), images, seconds)
+def train(config: TrainConfig, conditional: bool, images: Images, seconds: float, seed: int) -> Trained:
+    model = config.model if conditional else replace(config.model, num_classes=None)
+    return _train(replace(config, seed=seed, model=model), images, seconds)
 
 
 def _train(config: TrainConfig, images: Images, seconds: float) -> Trained:
@@ -42,9 +51,11 @@ def _train(config: TrainConfig, images: Images, seconds: float) -> Trained:
     denoiser = trainer.denoiser
 
     def sample(n: int, labels: Tensor | None, seed: int) -> Tensor:
-        shape = (n, *images.pixels.shape[1:])
-        asked = Clipped(denoiser.given(labels))
-        return to_bytes(samplers.sample(asked, shape, samplers.ddim, steps=STEPS, seed=seed))
+        made = []
+        for part, (count, y) in enumerate(chunks(n, labels)):
+            asked, shape = Clipped(denoiser.given(y)), (count, *images.pixels.shape[1:])
+            made.append(samplers.sample(asked, shape, samplers.ddim, steps=STEPS, seed=1000 * seed + part))
+        return to_bytes(torch.cat(made))
 
     return Trained(sample, parameters(trainer.net), trainer.images_seen)
 
