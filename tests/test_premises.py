@@ -1,12 +1,14 @@
 """Premises: each has been said before the claim that it is given to, and none is the claim itself."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from sympy import Eq, Function, Symbol, sqrt
 
 from ddpm_lib.proof import MIME, book, ledger, premises, recheck, verify, verify_induction
+from ddpm_lib.proof.mutants import of_expression
 from ddpm_lib.proof.notation import alpha_bar, beta, eps, eps_hat, s, t, var, x_0, x_0_hat, x_t
 from ddpm_lib.proof.waivers import RULES
 from tests.helpers import record_of
@@ -34,6 +36,21 @@ def test_most_premises_are_read_and_the_rules_are_needed():
     assert len(read) >= 0.8 * len(GIVEN)
     used = {str(premise) for _, premise, place in GIVEN if place == RULES.get(str(premise))}
     assert used == set(RULES)
+
+
+def test_a_spoilt_premise_has_been_said_nowhere():
+    tried, found, before, equations = 0, [], [], book.equations(BOOK)
+    for display, record in equations:
+        given = premises.premises(record)
+        here = premises.known(BOOK, display, equations, before) if given else ()
+        for premise in given:
+            for kind, wrong in islice(of_expression(premise.rhs), 3):
+                place = premises.origin(Eq(premise.lhs, wrong, evaluate=False), *here)
+                found += [f"{display.place}: {premise.lhs} = {wrong} ({kind}): {place}"] if place else []
+                tried += 1
+        before += premises.statements(display, record)
+    assert tried >= 300
+    assert found == []
 
 
 def test_an_equation_says_it_of_other_letters_too():

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ddpm_lib.proof.book import Display, equations
 from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.latex import read
-from ddpm_lib.proof.premises import origin, premises, said, statements
+from ddpm_lib.proof.premises import known, origin, premises, statements
 from ddpm_lib.proof.same import difference
 from ddpm_lib.proof.trial import verdict
 from ddpm_lib.proof.waivers import WAIVED
@@ -73,25 +73,12 @@ def entries(book: Path, mutants: bool = False, progress: bool = False) -> list[E
         )
         computed, made, before = implementations(), [], []
         for (display, record), trial in bar:
-            given = _origins(book, display, record, found, before)
-            made.append(_entry(display, record, computed, given, trial))
+            given = premises(record)
+            here = known(book, display, found, before) if given else ()
+            places = [origin(premise, *here) for premise in given]
+            made.append(_entry(display, record, computed, places, trial))
             before += statements(display, record)
         return made
-
-
-def _origins(book: Path, display: Display, record: dict, found: list, before: list) -> list[str]:
-    """Where each premise of a record comes from: what stands before it, or a definition anywhere in its chapter."""
-    given = premises(record)
-    if not given:
-        return []
-    defined = [
-        stated
-        for other, held in found
-        if other.chapter == display.chapter and held["kind"] == "definition"
-        for stated in statements(other, held)
-    ]
-    text = said(book / f"{display.chapter}.ipynb", display.cell)
-    return [origin(premise, before + defined, text) for premise in given]
 
 
 def _trial(equation: tuple[Display, dict]) -> dict:

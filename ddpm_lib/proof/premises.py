@@ -56,6 +56,22 @@ def said(path: Path, cell: int) -> list[str]:
     return list(dict.fromkeys(reversed(found)))
 
 
+def known(
+    book: Path, display: Display, equations: list, before: list[Stated]
+) -> tuple[list[Stated], list[str]]:
+    """What has been said where a display stands: before it, by a definition of its chapter, and in the running text.
+
+    equations: all of the book's, with their records. before: what those before this one say.
+    """
+    defined = [
+        stated
+        for other, held in equations
+        if other.chapter == display.chapter and held["kind"] == "definition"
+        for stated in statements(other, held)
+    ]
+    return before + defined, said(book / f"{display.chapter}.ipynb", display.cell)
+
+
 def origin(premise: Eq, before: Iterable[Stated], text: Iterable[str]) -> str:
     """The label of the equation that states a premise, or "in the text", or the rule that it is, or "" for none.
 
