@@ -1,6 +1,7 @@
 """Denoisers and samplers against exact answers: Gaussian data, where the best denoiser is linear."""
 
 import math
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -280,3 +281,23 @@ def test_seeds_give_different_images():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_kept_does_not_grow_with_the_number_of_steps(way):
+    sampler, options = WAYS[way]
+
+    def most_alive(steps):
+        seen, alive = [], []
+
+        class Watched(GaussianOracle):
+            def __call__(self, x_t, t):
+                answer = super().__call__(x_t, t)
+                seen.extend(map(weakref.ref, (x_t, answer.x0, answer.eps)))
+                alive.append(sum(tensor() is not None for tensor in seen))
+                return answer
+
+        sample(Watched(SCHEDULE, MEAN, VAR), (7, 3), sampler, steps=steps, **options)
+        return max(alive)
+
+    assert 3 <= most_alive(50) <= most_alive(10) <= 10
