@@ -2,6 +2,7 @@
 
     python -m benchmarks.step                  fp32 and bf16, as the networks are
     python -m benchmarks.step --compile        both through torch.compile too; how long that takes is said apart
+    python -m benchmarks.step --loop           a step of each package's own training loop too
     python -m benchmarks.step --only paper     those networks whose name has "paper" in it
 
 A step is forward, loss, backward and the optimiser's update. Both answer the same to 1e-5 before anything is timed.
@@ -19,7 +20,7 @@ import torch
 import tyro
 from torch import nn
 
-from benchmarks import timing
+from benchmarks import loops, timing
 from benchmarks.pair import Peer, batch, pair, training_step
 from ddpm_lib import unet
 from ddpm_lib.unet import UNet, UNetConfig
@@ -41,6 +42,8 @@ class Options(timing.Measuring):
     """Part of the names of the networks to measure."""
     compile: timing.Flag = False
     """Also through torch.compile."""
+    loop: timing.Flag = False
+    """Also a step of each package's own training loop: with its optimiser, average of the weights and drawing."""
     memory: tyro.conf.FlagConversionOff[bool] = True
     """Also measure memory."""
 
@@ -57,15 +60,15 @@ def main(argv: list[str] | None = None) -> dict:
     results = {"about": options.begin(), "rows": []}
     for name, (config, n) in chosen.items():
         for precision in ("fp32", "bf16"):
-            for compiled in (False, True)[: 1 + options.compile]:
-                row = {"network": name, "batch": n, "precision": precision, "compiled": compiled}
-                results["rows"].append(row | measure(config, n, precision, compiled, options))
+            for mode in ("eager", *["compiled"] * options.compile, *["loop"] * options.loop):
+                row = {"network": name, "batch": n, "precision": precision, "mode": mode}
+                results["rows"].append(row | measure(config, n, precision, mode, options))
                 print(".", end="", flush=True)
     print("\n" + as_text(results["rows"]))
     return options.finish(results)
 
 
-def measure(config: UNetConfig, n: int, precision: str, compiled: bool, options: Options) -> dict:
+def measure(config: UNetConfig, n: int, precision: str, mode: str, options: Options) -> dict:
     """Both networks' seconds a step in turn, their ratio and, where asked for, their memory."""
     peer, ours = (net.to(options.device) for net in pair(config))
     difference = largest_difference(peer, ours, config, options.device)
@@ -73,20 +76,24 @@ def measure(config: UNetConfig, n: int, precision: str, compiled: bool, options:
         not difference < 1e-4
     ):  # the sum of many rounded terms; with TF32 more, but that is off unless asked for
         raise RuntimeError(f"the two networks differ by {difference:.1e}: they are not the same network")
-    steps, row = {}, {"difference": difference}
-    for name, net in (("peer", peer), ("ours", ours)):
-        if compiled:
+    row = {"difference": difference}
+    if mode == "loop":
+        steps = loops.steps(peer, ours, config, n, precision, options.device)
+    else:
+        for net in (peer, ours) if mode == "compiled" else ():
             net.compile()
-        steps[name] = training_step(net, config, n, precision, options.device)
+        nets = {"peer": peer, "ours": ours}
+        steps = {name: training_step(net, config, n, precision, options.device) for name, net in nets.items()}
+    for name, step in steps.items():
         begun = time.perf_counter()
-        steps[name]()
+        step()
         row[f"{name}_first_step"] = time.perf_counter() - begun
     seconds = options.seconds(steps)
     for name, values in seconds.items():
         row[f"{name}_seconds"] = values
         row[f"{name}_images_per_second"] = n / timing.median(values).value
     row["ratio"] = vars(timing.ratio(seconds["peer"], seconds["ours"]))
-    if options.memory and not compiled:
+    if options.memory and mode == "eager":
         for name in steps:
             row[f"{name}_bytes"] = peak_memory(name, config, n, precision, options)
     return row
@@ -138,7 +145,7 @@ def as_text(rows: list[dict]) -> str:
         line = {
             "network": row["network"],
             "precision": row["precision"],
-            "mode": "compiled" if row["compiled"] else "eager",
+            "mode": row["mode"],
             "batch": row["batch"],
             "diffusers img/s": f"{row['peer_images_per_second']:.1f}",
             "ours img/s": f"{row['ours_images_per_second']:.1f}",

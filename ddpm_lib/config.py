@@ -208,6 +208,12 @@ def mnist5k() -> TrainConfig:
     return TrainConfig(sample_every=35_000)
 
 
+def mnist5k_cosine() -> TrainConfig:
+    """Better digits in the same time, the best that ``benchmarks`` found: cosine schedule, pixels not folded."""
+    model = UNetConfig(patch=1, width=16, multipliers=(1, 2, 4))
+    return replace(mnist5k(), model=model, schedule="cosine", batch=32)
+
+
 def mnist5k_gpu() -> TrainConfig:
     """The same digits with 24 times the weights (17.2 million) and 14 times the images; for a GPU."""
     model = UNetConfig(width=128, multipliers=(1, 2), blocks=2, attention=(7,), dropout=0.1)
@@ -288,7 +294,12 @@ def cifar10_classifier() -> TrainConfig:
     )
 
 
-PRESETS = {"mnist5k": mnist5k, "mnist5k-gpu": mnist5k_gpu, "cifar10": cifar10}
+PRESETS = {
+    "mnist5k": mnist5k,
+    "mnist5k-cosine": mnist5k_cosine,
+    "mnist5k-gpu": mnist5k_gpu,
+    "cifar10": cifar10,
+}
 CLASSIFIERS = {"mnist5k": mnist5k_classifier, "cifar10": cifar10_classifier}
 
 

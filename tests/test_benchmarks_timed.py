@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import arithmetic, scaling
+from benchmarks import arithmetic, loops, overhead, scaling, step
 
 
 def test_operations_of_a_convolution_are_counted_as_theory_counts_them():
@@ -27,6 +27,31 @@ def test_arithmetic_tells_the_share_of_the_peak_and_the_parts_of_the_time(tmp_pa
         assert sum(row["parts"].values()) == pytest.approx(1)
         assert row["parts"]["convolutions"] > 0.02
     assert "as arithmetic and not measured" in capsys.readouterr().out
+
+
+def test_a_step_is_timed_beside_one_of_diffusers_network_and_of_its_script(capsys):
+    found = step.main(["--quick", "--loop", "--repeats", "1", "--memory", "False"])
+    modes = [(row["precision"], row["mode"]) for row in found["rows"]]
+    assert modes == [("fp32", "eager"), ("fp32", "loop"), ("bf16", "eager"), ("bf16", "loop")]
+    for row in found["rows"]:
+        assert row["difference"] < 1e-5
+        assert row["ratio"]["value"] > 0
+    assert "ratio [95 %]" in capsys.readouterr().out
+
+
+def test_the_loops_step_learns_from_both_networks_alike():
+    peer, ours = step.pair(step.TINY)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    both = loops.steps(peer, ours, step.TINY, 2, "fp32", "cpu")
+    losses = {name: [float(one()) for _ in range(3)] for name, one in both.items()}
+    assert all(0 < value < 10 for values in losses.values() for value in values)
+    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())  # a copy learns
+
+
+def test_the_overhead_of_sampling_is_told(capsys):
+    found = overhead.main(["--quick", "--repeats", "1"])
+    assert found["rows"]
+    assert "%" in capsys.readouterr().out
 
 
 def test_the_cost_of_the_cifar10_preset_is_a_product():

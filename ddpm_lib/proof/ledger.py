@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ddpm_lib.proof.book import Display, equations
 from ddpm_lib.proof.implementations import implementations
 from ddpm_lib.proof.latex import read
-from ddpm_lib.proof.premises import known, origin, premises, statements
+from ddpm_lib.proof.premises import known, premises
 from ddpm_lib.proof.same import difference
 from ddpm_lib.proof.trial import verdict
 from ddpm_lib.proof.waivers import WAIVED
@@ -64,21 +64,18 @@ def entries(book: Path, mutants: bool = False, progress: bool = False) -> list[E
     with ProcessPoolExecutor(mp_context=get_context("spawn")) if mutants else nullcontext() as pool:
         tried = pool.map(_trial, found) if pool else ({} for _ in found)
         bar = tqdm(
-            zip(found, tried, strict=True),
+            zip(known(book, found), tried, strict=True),
             "equations",
             len(found),
             leave=False,
             disable=not progress,
             unit="eq",
         )
-        computed, made, before = implementations(), [], []
-        for (display, record), trial in bar:
-            given = premises(record)
-            here = known(book, display, found, before) if given else ()
-            places = [origin(premise, *here) for premise in given]
-            made.append(_entry(display, record, computed, places, trial))
-            before += statements(display, record)
-        return made
+        computed = implementations()
+        return [
+            _entry(display, record, computed, list(map(here.origin, premises(record))), trial)
+            for (display, record, here), trial in bar
+        ]
 
 
 def _trial(equation: tuple[Display, dict]) -> dict:

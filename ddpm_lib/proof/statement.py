@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Expr, MatrixBase, MatrixExpr, Symbol, sympify
+from sympy import Eq, Expr, Function, Indexed, MatrixBase, MatrixExpr, Symbol, sympify
+from sympy.core.function import AppliedUndef
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.codes import decode
@@ -64,6 +65,24 @@ class Induction:
             Claim(self.label, self.by, steps, "==", (self.var >= self.start + 1,), "step"),
         ]
 
+    def facts(self, of: tuple[Expr, ...]) -> list[Eq]:
+        """What has to be known of the quantities that have the closed form: their first values, their recurrences.
+
+        Where the expression for one does not show var, the earlier one is named f_before. A first value that says
+        nothing, as w[0] = w[0], is left out.
+        """
+        here, there = self._names()
+        if self.var == N.t and self.start > 0:
+            there = {N.x_t: N.x[self.start], N.bit_t: N.bit[self.start]}
+        earlier = [_before(what, what.subs(self.var, self.var - 1).xreplace(here)) for what in of]
+        came = dict(zip(previous(len(of)), earlier, strict=True))
+        first = [
+            [_start(side.subs(self.var, self.start).xreplace(there)) for side in pair]
+            for pair in zip(of, self.base, strict=True)
+        ]
+        pairs = [*first, *zip(of, (step.xreplace(came) for step in self.step), strict=True)]
+        return [Eq(*pair, evaluate=False) for pair in pairs if pair[0] != pair[1]]
+
     def _names(self) -> tuple[dict, dict]:
         """What x_t and the like (after n steps, y) are called one step earlier, and at the start."""
         if self.var == N.t:
@@ -75,6 +94,26 @@ class Induction:
             first = {N.y: N.y_0, N.y_bit: N.y_bit_0} if self.start == 0 else {}
             return {N.y: N.y_prev, N.y_bit: N.y_bit_prev}, first
         return {}, {}
+
+
+def is_unknown(quantity: Expr) -> bool:
+    """Whether a quantity has no value of its own: an unknown function, or an indexed symbol of the chapter's own."""
+    own = isinstance(quantity, Indexed) and quantity.base.label.name not in N.BY_KEY
+    return own or quantity.has(AppliedUndef)
+
+
+def _before(quantity: Expr, earlier: Expr) -> Expr:
+    if earlier != quantity or not isinstance(quantity, AppliedUndef):
+        return earlier
+    return Function(f"{type(quantity).__name__}_before", **type(quantity)._kwargs)(*quantity.args)
+
+
+def _start(e: Expr) -> Expr:
+    """The table's y_0 for y(0), and the like."""
+    return e.replace(
+        lambda f: isinstance(f, AppliedUndef) and f.args == (0,) and f"{type(f).__name__}_0" in N.BY_KEY,
+        lambda f: N.BY_KEY[f"{type(f).__name__}_0"].object,
+    )
 
 
 def previous(count: int) -> list[Symbol]:

@@ -17,7 +17,7 @@ from ddpm_lib.proof.prover import prove
 from ddpm_lib.proof.record import ProofError, Record, Result, check_label, check_reason, show
 from ddpm_lib.proof.reduction import by_name, rename_bound
 from ddpm_lib.proof.refuter import Claim, confirm, refute
-from ddpm_lib.proof.statement import Induction, Statement, from_record, parts, previous
+from ddpm_lib.proof.statement import Induction, Statement, from_record, is_unknown, parts, previous
 
 
 def verify(
@@ -68,8 +68,8 @@ def verify_induction(
     errors; ValueError too if the step does not use what it is called with.
 
     of: what has the closed form, as the equation's left side shows it. If it can be computed, such as a sum up
-    to var, it must have this base and this recurrence too; an unknown function, such as q(x_t, x_0), or an
-    indexed symbol of the chapter's own has them for the text's reasons.
+    to var, it must have this base and this recurrence too; for an unknown function, such as q(x_t, x_0), or an
+    indexed symbol of the chapter's own the text must have said both before (``premises``).
 
         verify_induction("eq-marginal-mean", sqrt(alpha_bar[t]) * x_0,
                          base=x_0, step=lambda previous: sqrt(alpha[t]) * previous)
@@ -107,11 +107,8 @@ def verify_induction(
 
 def _check_recurrence(statement: Induction) -> None:
     """Raises ProofError if a quantity that can be computed has another base or another recurrence."""
-    for part in statement.rhs:
-        own = isinstance(part, Indexed) and part.base.label.name not in N.BY_KEY
-        if own or part.has(AppliedUndef):
-            return
-    check(statement)
+    if not any(map(is_unknown, statement.rhs)):
+        check(statement)
 
 
 def recheck(record: dict, rhs=None, lhs=None) -> str:
