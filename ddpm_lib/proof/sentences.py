@@ -15,7 +15,7 @@ BLOCK = re.compile(
 SENTENCE = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!cf\.)(?<=[.!?])[)*]*\s|\n\s*\n|(?<=\n)(?=[-*] )")
 NOT_BEFORE = re.compile(
     r"\b(if|suppos\w*|unless|would|were|not|wrong|assum\w+|pretend\w*|when|whenever|as long as|in case|nearly|about"
-    r"|roughly|approximately|mistake\w*|claimed|cannot|\w+n't|never|show that|at best|equal answers)\b"
+    r"|roughly|approximately|mistake\w*|claimed|cannot|\w+n't|never|show that)\b"
     r"|\b(at|for)\s+\$[^$]*=[^$]*\$",
     re.IGNORECASE,
 )
