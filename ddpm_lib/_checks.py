@@ -13,8 +13,9 @@ def check_steps(name: str, t: Tensor, low: int, high: int) -> None:
         raise ValueError(f"{name}: expected an integer tensor of steps, got {got}")
     if t.device.type == "meta" or t.numel() == 0:
         return
-    if t.min() < low or t.max() > high:
-        raise ValueError(f"{name}: expected steps in {low}..{high}, got {t.min().item()}..{t.max().item()}")
+    steps = t.flatten().tolist()
+    if min(steps) < low or max(steps) > high:
+        raise ValueError(f"{name}: expected steps in {low}..{high}, got {min(steps)}..{max(steps)}")
 
 
 def check_batch(name: str, x: Tensor, t: Tensor) -> None:

@@ -54,8 +54,7 @@ def check_sampler(denoiser: Denoiser, schedule: Schedule, variances: Tensor | No
 
 def coefficients(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """√ᾱ_t and √(1-ᾱ_t), each (B, 1, ..., 1): x_t = first · x_0 + second · ε, Eq. (eq-marginal-sample)."""
-    noise = schedule.one_minus_alpha_bar.sqrt()
-    return schedule.at(schedule.alpha_bar.sqrt(), t, like), schedule.at(noise, t, like)
+    return schedule.at(schedule.signal, t, like), schedule.at(schedule.sigma, t, like)
 
 
 def target(objective: str, schedule: Schedule, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -83,7 +82,7 @@ def prediction(objective: str, schedule: Schedule, x_t: Tensor, answer: Tensor, 
         return Prediction(a * x_t - sigma * answer, sigma * x_t + a * answer, sigma)
     if objective == "x0":
         return Prediction(answer, (x_t - a * answer) / sigma, sigma)
-    if schedule.alpha_bar[-1] == 0 and t.device.type != "meta" and (t == schedule.T).any():
+    if schedule.ends_in_noise and t.device.type != "meta" and (t == schedule.T).any():
         raise ValueError("objective: 'eps' says nothing about x_0 where alpha_bar[T] = 0; use 'x0' or 'v'")
     return Prediction((x_t - sigma * answer) / a, answer, sigma)
 

@@ -55,7 +55,7 @@ class GaussianDiffusion:
         """q(x_t | x_0), Eq. (eq-marginal), DDPM Eq. 4, for t in 0..T; at t = 0 it is x_0 itself, variance 0."""
         self._check("x0", x0, t, low=0)
         s = self.schedule
-        return Normal(s.at(s.alpha_bar.sqrt(), t, x0) * x0, s.at(s.one_minus_alpha_bar, t, x0))
+        return Normal(s.at(s.signal, t, x0) * x0, s.at(s.one_minus_alpha_bar, t, x0))
 
     def posterior(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Normal:
         """q(x_{t-1} | x_t, x_0), Eq. (eq-posterior-mean) and (eq-posterior-variance), DDPM Eq. 6-7, t in 1..T.
@@ -64,12 +64,13 @@ class GaussianDiffusion:
         """
         self._check("x_t", x_t, t, low=1)
         check_same_shape("x0", x0, "x_t", x_t)
-        s, (on_x0, on_xt) = self.schedule, self._posterior_weights
+        s, (on_x0, on_xt) = self.schedule, self.posterior_weights
         mean = s.at(on_x0, t, x_t) * x0 + s.at(on_xt, t, x_t) * x_t
         return Normal(mean, s.at(s.beta_tilde, t, x_t))
 
     @cached_property
-    def _posterior_weights(self) -> tuple[Tensor, Tensor]:
+    def posterior_weights(self) -> tuple[Tensor, Tensor]:
+        """What the posterior's mean takes of x_0 and of x_t, float64, each (T+1,), Eq. (eq-posterior-mean)."""
         s = self.schedule
         on_x0 = before(s.alpha_bar).sqrt() * s.beta / s.one_minus_alpha_bar
         return on_x0, s.alpha.sqrt() * before(s.one_minus_alpha_bar) / s.one_minus_alpha_bar

@@ -71,21 +71,23 @@ def standard_normal(like: Tensor, generators: Generators = None) -> Tensor:
 
     generators: one for the whole batch, or B of them, one an image. Raises ValueError for another number.
     """
-    return _drawn(torch.randn, like, like.dtype, generators)
+    return _drawn(Tensor.normal_, like, like.dtype, generators)
 
 
 def uniform(like: Tensor, generators: Generators = None) -> Tensor:
     """Uniform numbers in [0, 1), as ``standard_normal``, but float32 at least: of 8 bits no rare event can be drawn."""
-    return _drawn(torch.rand, like, torch.promote_types(like.dtype, torch.float32), generators)
+    return _drawn(Tensor.uniform_, like, torch.promote_types(like.dtype, torch.float32), generators)
 
 
-def _drawn(make: Callable[..., Tensor], like: Tensor, dtype: torch.dtype, generators: Generators) -> Tensor:
+def _drawn(fill: Callable[..., Tensor], like: Tensor, dtype: torch.dtype, generators: Generators) -> Tensor:
     if like.device.type == "meta" or generators is None:
-        return make(like.shape, dtype=dtype, device=like.device)
+        return fill(torch.empty(like.shape, dtype=dtype, device=like.device))
     if isinstance(generators, torch.Generator):
-        drawn = make(like.shape, generator=generators, dtype=dtype, device=generators.device)
-        return drawn.to(like.device)
+        drawn = torch.empty(like.shape, dtype=dtype, device=generators.device)
+        return fill(drawn, generator=generators).to(like.device)
     if len(generators) != len(like):
         raise ValueError(f"generators: expected one an image, {len(like)}, got {len(generators)}")
-    rows = [make(like.shape[1:], generator=g, dtype=dtype, device=g.device) for g in generators]
-    return torch.stack(rows).to(like.device)
+    drawn = torch.empty(like.shape, dtype=dtype, device=generators[0].device if generators else like.device)
+    for row, generator in zip(drawn, generators, strict=True):
+        fill(row, generator=generator)
+    return drawn.to(like.device)

@@ -63,6 +63,16 @@ class Schedule:
         return -self.log_alpha_bar.expm1() + 0.0  # + 0.0 turns the -0.0 at t = 0 into 0.0
 
     @cached_property
+    def signal(self) -> Tensor:
+        """√ᾱ_t, (T+1,): what x_0 is multiplied by in x_t."""
+        return self.alpha_bar.sqrt()
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        """√(1-ᾱ_t), (T+1,): what ε is multiplied by in x_t."""
+        return self.one_minus_alpha_bar.sqrt()
+
+    @cached_property
     def alpha(self) -> Tensor:
         """α_t = ᾱ_t / ᾱ_{t-1}, (T+1,); α_0 = 1."""
         return self._log_alpha.exp()
@@ -84,6 +94,11 @@ class Schedule:
         """ᾱ_t / (1 - ᾱ_t), (T+1,), Eq. (eq-snr); infinite at t = 0."""
         return self.alpha_bar / self.one_minus_alpha_bar
 
+    @cached_property
+    def ends_in_noise(self) -> bool:
+        """Whether ᾱ_T = 0, so that x_T is all noise and says nothing about x_0."""
+        return self.alpha_bar[-1].item() == 0
+
     @property
     def _log_alpha(self) -> Tensor:
         return torch.cat(
@@ -101,8 +116,10 @@ class Schedule:
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...)."""
-        picked = table.to(like.dtype).to(t.device)[t]
-        return picked.to(like.device, non_blocking=True).view(-1, *[1] * (like.ndim - 1))
+        if t.device.type != "cpu":
+            table = table.to(like.dtype).to(t.device)  # cast first, as some devices have no float64
+        picked = table.index_select(0, t).to(like.dtype).to(like.device, non_blocking=True)
+        return picked.view(-1, *[1] * (like.ndim - 1))
 
     def respace(self, taus) -> Schedule:
         """The chain that visits only the steps taus, Nichol & Dhariwal 2021, Eq. 19.

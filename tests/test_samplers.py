@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_lib.denoiser import Clipped, NetworkDenoiser, coefficients, prediction, target
 from ddpm_lib.kernel import standard_normal
@@ -199,6 +200,31 @@ class TestContract:
         cpu = sample(ORACLE, (4, 3), sampler, steps=50, **options)
         cuda = sample(ORACLE, (4, 3), sampler, steps=50, device="cuda", **options)
         torch.testing.assert_close(cuda.cpu(), cpu, rtol=1e-4, atol=1e-4)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the tensor operations inside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("way", "most"), [(ddim, 13), (ancestral, 17)])
+def test_a_step_takes_few_operations_beyond_the_network(way, most):
+    """What sampling costs beyond the network is mostly the number of operations; one an image is its own noise."""
+    denoiser, images = NetworkDenoiser(lambda x, t, y: x, SCHEDULE, "eps"), 4
+    counts = []
+    for steps in (5, 15):
+        with Counted() as counted:
+            sample(denoiser, (images, 1, 28, 28), way, steps)
+        counts.append(counted.count)
+    each = (counts[1] - counts[0]) / 10
+    assert 5 < each <= most + images * (way is ancestral)
 
 
 def test_trap_6_x0_is_clipped_before_the_mean_is_formed():

@@ -38,8 +38,14 @@ class TestContract:
     def test_alpha_bar_is_the_product_of_alphas(self, schedule):
         torch.testing.assert_close(schedule.alpha.cumprod(0), schedule.alpha_bar, rtol=1e-12, atol=0)
 
+    def test_signal_and_noise_share_the_variance(self, schedule):
+        whole = torch.ones(schedule.T + 1, dtype=torch.float64)
+        torch.testing.assert_close(schedule.signal**2 + schedule.sigma**2, whole, rtol=1e-14, atol=0)
+        assert schedule.ends_in_noise == (schedule.signal[-1] == 0)
+
     def test_tables_are_float64_on_the_cpu_of_length_T_plus_1(self, schedule):
-        for table in (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.beta_tilde, schedule.snr):
+        for name in ("beta", "alpha", "alpha_bar", "beta_tilde", "snr", "signal", "sigma"):
+            table = getattr(schedule, name)
             assert table.dtype == torch.float64
             assert table.device.type == "cpu"
             assert table.shape == (schedule.T + 1,)

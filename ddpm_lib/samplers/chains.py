@@ -28,10 +28,10 @@ def ancestral(
     step adds no noise.
     """
     schedule = schedule or denoiser.schedule
-    kernel = GaussianDiffusion(schedule)
+    on_x0, on_xt = (weights.tolist() for weights in GaussianDiffusion(schedule).posterior_weights)
 
     def mean(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
-        return kernel.posterior(x_t, seen.x0, torch.full((len(x_t),), i)).mean
+        return on_x0[i] * seen.x0 + on_xt[i] * x_t
 
     return walk(denoiser, x_T, schedule, mean, reverse_variances(schedule, variance), generators)
 
@@ -53,7 +53,7 @@ def ddim(
         raise ValueError(f"eta: expected a number in [0, 1], got {eta}")
     schedule = schedule or denoiser.schedule
     variances = eta**2 * schedule.beta_tilde
-    keep = before(schedule.alpha_bar).sqrt().tolist()
+    keep = before(schedule.signal).tolist()
     direction = (before(schedule.one_minus_alpha_bar) - variances).sqrt().tolist()  # as β̃_t <= 1 - ᾱ_{t-1}
 
     def mean(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
@@ -72,7 +72,7 @@ def ddim_inversion(denoiser: Denoiser, x_0: Tensor, schedule: Schedule | None = 
     """
     schedule = schedule or denoiser.schedule
     steps, x = schedule.steps.tolist(), x_0
-    signal, noise = schedule.alpha_bar.sqrt().tolist(), schedule.one_minus_alpha_bar.sqrt().tolist()
+    signal, noise = schedule.signal.tolist(), schedule.sigma.tolist()
     for i in range(1, schedule.T + 1):
         eps = denoiser(x, torch.full((len(x),), steps[max(i - 1, 1)])).eps
         x0 = (x - noise[i - 1] * eps) / signal[i - 1]

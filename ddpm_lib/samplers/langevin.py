@@ -54,7 +54,7 @@ def annealed_langevin(
     """
     _check(moves, size)
     schedule, x = schedule or denoiser.schedule, x_T
-    steps, signal = schedule.steps.tolist(), schedule.alpha_bar.sqrt().tolist()
+    steps, signal = schedule.steps.tolist(), schedule.signal.tolist()
     for i in range(schedule.T, 0, -1):
         t = torch.full((len(x),), steps[i])
         for _ in range(moves):

@@ -138,7 +138,7 @@ class _Way:
         for called, step in ((name, start), ("end", end)):
             if not isinstance(step, int) or isinstance(step, bool) or not 1 <= step <= schedule.T:
                 raise ValueError(f"{called}: expected a step in 1..{schedule.T}, got {step!r}")
-        if schedule.alpha_bar[-1] == 0:
+        if schedule.ends_in_noise:
             raise ValueError("schedule: expected alpha_bar[T] > 0 for the ODE, got 0")
         if not 1e-12 <= tolerance <= 0.01:
             raise ValueError(f"tolerance: expected a number in [1e-12, 0.01], got {tolerance}")
@@ -156,7 +156,7 @@ class _Way:
             )
         self.denoiser, self.x, self.y, self.tolerance = denoiser, x.detach(), y, tolerance
         self.start, self.end = start, end
-        self.signal = schedule.alpha_bar.sqrt().tolist()
+        self.signal = schedule.signal.tolist()
         self.half_log_snr = (schedule.snr[1:].log() / 2).numpy()  # of the steps 1..T, falling
 
     def check_gradient(self, i: int, signs: Tensor) -> None:

@@ -23,7 +23,7 @@ def euler(
     x_T, schedule as in ``ancestral``; generators are not used, as there is no noise. Raises ValueError where ᾱ_T = 0.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
-    time, noise = (-schedule.log_alpha_bar).tolist(), schedule.one_minus_alpha_bar.sqrt().tolist()
+    time, noise = (-schedule.log_alpha_bar).tolist(), schedule.sigma.tolist()
 
     def move(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
         return x_t + (time[i] - time[i - 1]) / 2 * (x_t - seen.eps / noise[i])
@@ -42,7 +42,7 @@ def heun(
     x_T, schedule, generators and errors as in ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
-    signal, s = schedule.alpha_bar.sqrt().tolist(), schedule.snr.rsqrt().tolist()
+    signal, s = schedule.signal.tolist(), schedule.snr.rsqrt().tolist()
     steps = schedule.steps.tolist()
 
     def move(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
@@ -66,7 +66,7 @@ def dpm_solver(
     the first step and in the last, where λ becomes infinite. x_T, schedule, generators and errors as in ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
-    signal, noise = schedule.alpha_bar.sqrt().tolist(), schedule.one_minus_alpha_bar.sqrt().tolist()
+    signal, noise = schedule.signal.tolist(), schedule.sigma.tolist()
     half_log_snr = (schedule.snr.log() / 2).tolist()
     last: list[Tensor] = []
 
@@ -83,6 +83,6 @@ def dpm_solver(
 
 
 def _with_signal(schedule: Schedule) -> Schedule:
-    if schedule.alpha_bar[-1] == 0:
+    if schedule.ends_in_noise:
         raise ValueError("schedule: expected alpha_bar[T] > 0 for an ODE solver, got 0; ddim can start there")
     return schedule

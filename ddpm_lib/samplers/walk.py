@@ -45,11 +45,20 @@ def walk(
     for a denoiser that answers for another sampler's steps or noise.
     """
     check_sampler(denoiser, schedule, variances)
-    x_t, steps = x_T, schedule.steps.tolist()
+    x_t, steps, sigma = x_T, schedule.steps.tolist(), _deviations(variances, schedule, x_T)
     for i in range(schedule.T, 0, -1):
         seen = denoiser(x_t, torch.full((len(x_t),), steps[i]))
         x = mean(x_t, seen, i)
-        if i > 1 and variances is not None and (variances[i] > 0).any():
-            x = x + variances[i].sqrt().to(x_t.dtype).to(x_t.device) * standard_normal(x_t, generators)
+        if i > 1 and sigma[i] is not None:
+            x = x + sigma[i] * standard_normal(x_t, generators)
         sent = yield Step(steps[i], steps[i - 1], x_t, x, seen.x0, seen.eps)
         x_t = x if sent is None else sent
+
+
+def _deviations(variances: Tensor | None, schedule: Schedule, like: Tensor) -> list[float | Tensor | None]:
+    """The noise's standard deviation by index: a number, (...) where pixels differ, None where there is no noise."""
+    if variances is None:
+        return [None] * (schedule.T + 1)
+    if variances.ndim > 1:
+        return list(variances.sqrt().to(like.dtype).to(like.device))
+    return [sigma or None for sigma in variances.sqrt().tolist()]
