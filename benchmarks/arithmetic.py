@@ -1,8 +1,8 @@
 """The arithmetic of a training step: operations counted, the share of the machine's peak, and where the time goes.
 
-    python -m benchmarks.arithmetic                       the book's small network, fp32 and bf16
-    python -m benchmarks.arithmetic --network paper       the paper's network for 32×32×3
-    python -m benchmarks.arithmetic --peak 312e12 --share 0.4      what the preset cifar10 would take on such a machine
+    python -m benchmarks arithmetic                       the book's small network, fp32 and bf16
+    python -m benchmarks arithmetic --network paper       the paper's network for 32×32×3
+    python -m benchmarks arithmetic --peak 312e12 --share 0.4      what the preset cifar10 would take on such a machine
 
 Operations are multiplications and additions, two for each pair, of convolutions and matrix products, as torch's own
 counter sees them in one real step; normalisation, activations and the optimiser are not counted, and show in the
@@ -64,7 +64,7 @@ class Options(timing.Measuring):
 
 def main(argv: list[str] | None = None) -> dict:
     """Run the benchmark; prints the tables and returns what it measured."""
-    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.arithmetic")
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks arithmetic")
     shape = UNetConfig(width=16) if options.quick else NETWORKS[options.network]
     results = {"about": options.begin(), "rows": []}
     for precision in ("fp32", "bf16"):
@@ -172,7 +172,3 @@ def as_text(results: dict) -> str:
             f" = {cost['seconds'] / 3600:,.1f} hours.",
         ]
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What sampling costs beyond the network: the share of a sampler's time that is not spent in network calls.
 
-    python -m benchmarks.overhead              DDIM in 20 steps and ancestral sampling in 100, three batch sizes
+    python -m benchmarks overhead              DDIM in 20 steps and ancestral sampling in 100, three batch sizes
 
 Ours is ``samplers.sample``, beside it diffusers' ``DDIMPipeline`` and ``DDPMPipeline`` with the same network and
 weights. Both are asked for images as numbers, without a progress bar. The network's calls are timed where they happen;
@@ -36,7 +36,7 @@ class Options(timing.Measuring):
 
 def main(argv: list[str] | None = None) -> dict:
     """Run the benchmark; prints the table and returns what it measured."""
-    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.overhead")
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks overhead")
     if options.quick:
         options = replace(options, batches=(2,))
     results = {"about": options.begin(), "rows": []}
@@ -134,7 +134,3 @@ def as_text(rows: list[dict]) -> str:
 
 def percent(found: dict) -> dict:
     return {name: 100 * found[name] for name in ("value", "low", "high")}
-
-
-if __name__ == "__main__":
-    main()

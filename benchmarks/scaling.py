@@ -1,7 +1,7 @@
 """How the cost grows: with the side of the image, the network's width, the number of steps, and the batch.
 
-    python -m benchmarks.scaling                fitted exponents beside those of the operations counted, and of theory
-    python -m benchmarks.scaling --only width   one of: side, width, steps, batch
+    python -m benchmarks scaling                fitted exponents beside those of the operations counted, and of theory
+    python -m benchmarks scaling --only width   one of: side, width, steps, batch
 
 Each row doubles one thing a few times and fits a straight line to log seconds over log size; the interval is that of
 the fit's slope. Where a cost that does not grow is in the way, calls into the library above all, the exponent in time
@@ -48,7 +48,7 @@ class Options(timing.Measuring):
 
 def main(argv: list[str] | None = None) -> dict:
     """Run the benchmark; prints the table and returns what it measured."""
-    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.scaling")
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks scaling")
     chosen = [name for name in ROWS if options.only in name]
     if not chosen:
         raise ValueError(f"only: no row has {options.only!r} in its name; there are: {', '.join(ROWS)}")
@@ -120,7 +120,3 @@ def as_text(rows: list[dict]) -> str:
             for row in rows
         ]
     )
-
-
-if __name__ == "__main__":
-    main()

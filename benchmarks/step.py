@@ -1,9 +1,9 @@
 """One training step: this library's network beside diffusers', same architecture, same weights, same optimiser.
 
-    python -m benchmarks.step                  fp32 and bf16, as the networks are
-    python -m benchmarks.step --compile        both through torch.compile too; how long that takes is said apart
-    python -m benchmarks.step --loop           a step of each package's own training loop too
-    python -m benchmarks.step --only paper     those networks whose name has "paper" in it
+    python -m benchmarks step                  fp32 and bf16, as the networks are
+    python -m benchmarks step --compile        both through torch.compile too; how long that takes is said apart
+    python -m benchmarks step --loop           a step of each package's own training loop too
+    python -m benchmarks step --only paper     those networks whose name has "paper" in it
 
 A step is forward, loss, backward and the optimiser's update. Both answer the same to 1e-5 before anything is timed.
 Memory is that of one process each: the highest point over five steps, above what it was before there was a network.
@@ -50,7 +50,7 @@ class Options(timing.Measuring):
 
 def main(argv: list[str] | None = None) -> dict:
     """Run the benchmark; prints the table and returns what it measured."""
-    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.step")
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks step")
     networks = {"tiny": (TINY, 4)} if options.quick else NETWORKS
     chosen = {name: what for name, what in networks.items() if options.only in name}
     if not chosen:
@@ -156,7 +156,3 @@ def as_text(rows: list[dict]) -> str:
         line["memory, MB"] = "" if None in taken else " / ".join(f"{value / 1e6:.0f}" for value in taken)
         lines.append(line)
     return timing.table(lines)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """Distance and time against the number of steps: the same network, the same noise, another sampler.
 
-    python -m benchmarks.steps                 every row, 1,000 digits each; takes hours on a CPU
-    python -m benchmarks.steps --resume        go on after an interruption
-    python -m benchmarks.steps --only ddim     the rows whose name has "ddim" in it
-    python -m benchmarks.steps --quick         100 digits, 5 steps: shows that it runs
+    python -m benchmarks steps                 every row, 1,000 digits each; takes hours on a CPU
+    python -m benchmarks steps --resume        go on after an interruption
+    python -m benchmarks steps --only ddim     the rows whose name has "ddim" in it
+    python -m benchmarks steps --quick         100 digits, 5 steps: shows that it runs
 
 The network is the one that comes with the package, told its classes in turn, its clean images clipped. The distance is
 Fréchet's to all 5,000 real digits, in the features of the embedded digit classifier. Every row starts image i from the
@@ -14,7 +14,6 @@ weights; ``--out ddpm_lib/weights/mnist5k/steps.json`` renews it.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.__main__ import run
 from benchmarks.quality import Flag, Scorer, previous
 from benchmarks.timing import processor
 from ddpm_lib import data, metrics, samplers, training
@@ -111,11 +109,12 @@ def ways() -> list[Way]:
 
 def main(argv: list[str] | None = None) -> dict:
     """Measure the chosen rows; prints the table and returns what it wrote to ``--out``."""
-    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.steps")
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks steps")
     options.check()
     chosen = [way for way in ways() if options.only in way.name]
     if options.quick:
-        options, chosen = replace(options, n=100), [way for way in chosen if way.steps == FEW[0]]
+        apart = Path("runs/bench/steps-quick.json") if options.out == Options().out else options.out
+        options, chosen = replace(options, n=100, out=apart), [way for way in chosen if way.steps == FEW[0]]
     if not chosen:
         raise ValueError(f"only: none has {options.only!r} in its name; there are {[w.name for w in ways()]}")
     torch.set_num_threads(options.threads)
@@ -236,7 +235,3 @@ def as_text(results: dict) -> str:
         )
     lines.append(f"Floor, {n:,} real digits: {results['floor']['mean']:.3f}. {results['settings']['cpu']}.")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(run(main, sys.argv[1:]))

@@ -1,8 +1,8 @@
 """How the best configuration of each peer was looked for: variants of it, each changed in one respect.
 
-    python -m benchmarks.tuning                         60 s of training each, one seed
-    python -m benchmarks.tuning --only smalldiffusion   the variants of one package
-    python -m benchmarks.tuning --seconds 300           at the benchmark's own length
+    python -m benchmarks tuning                         60 s of training each, one seed
+    python -m benchmarks tuning --only smalldiffusion   the variants of one package
+    python -m benchmarks tuning --seconds 300           at the benchmark's own length
 
 The measure is that of the benchmark ``quality``. "as it is" is ``BEST`` of the peer's module; up to what seeds make of
 it, it should be the first of its package's rows.
@@ -10,7 +10,6 @@ it, it should be the first of its package's rows.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from pathlib import Path
 import tyro
 
 from benchmarks import quality
-from benchmarks.__main__ import run
 from benchmarks.peers import Contestant
 from benchmarks.peers import with_denoising_diffusion as dd
 from benchmarks.peers import with_diffusers as hf
@@ -40,7 +38,7 @@ class Options(quality.Options):
 
 def main(argv: list[str] | None = None) -> dict:
     """Measure the chosen variants; prints the table and returns the results."""
-    return quality.measured(tyro.cli(Options, args=argv, prog="python -m benchmarks.tuning"), variants())
+    return quality.measured(tyro.cli(Options, args=argv, prog="python -m benchmarks tuning"), variants())
 
 
 def variants() -> list[Contestant]:
@@ -131,7 +129,3 @@ def of_denoising_diffusion(best: dd.Setup, *schedules: str) -> dict[str, dd.Setu
     for name in schedules or ("linear", "cosine"):
         made[f"{name} schedule"] = replace(best, diffusion={**best.diffusion, "beta_schedule": name})
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(run(main, sys.argv[1:]))

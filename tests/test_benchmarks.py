@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import quality
+from benchmarks import quality, tuning
 from benchmarks.peers import Contestant, Trained, contestants
 from benchmarks.peers.loop import HalfLife, Recipe, lr_at
 from ddpm_lib import data
@@ -48,6 +48,7 @@ def test_a_contestant_trains_for_its_time_and_draws_bytes(contestant):
     options = quality.Options(seconds=0.5, n=N)
     row = quality.measure(contestant, data.load("mnist5k", "train"), pixel_scorer(), options, seed=0)
     assert row["images_seen"] > 0
+    assert row["train_seconds"] >= options.seconds  # by the clock, not by a number of images
     assert row["distance"] > 0
 
 
@@ -128,3 +129,22 @@ def test_bad_options_end_with_one_line_and_code_2(capsys, no_threads_changed):
     assert bench.main(["quality", "--seconds", "-1"]) == 2
     assert bench.main(["nothing"]) == 2
     assert bench.main(["--slow"]) == 2
+    for name in bench.NAMES + bench.ALONE:
+        assert bench.main([name, "--no-such-option"]) == 2
+        assert bench.main([name, "--help"]) == 0
+
+
+def test_a_quick_run_is_brief(monkeypatch, tmp_path, no_threads_changed):
+    asked = []
+    monkeypatch.setattr(quality, "run", lambda chosen, options: asked.append(options))
+    monkeypatch.setattr(quality, "as_text", lambda results: "")
+    for benchmark in (quality, tuning):
+        benchmark.main(["--quick", "--out", str(tmp_path / "x.json")])
+    assert [(options.seconds, options.n) for options in asked] == [(10, 80)] * 2
+
+
+def test_a_quick_run_leaves_a_whole_ones_results_alone(tmp_path):
+    assert quality.Options(quick=True).brief().out.name == "quality-quick.json"
+    assert tuning.Options(quick=True).brief().out.name == "tuning-quick.json"
+    chosen = tmp_path / "here.json"
+    assert tuning.Options(quick=True, out=chosen).brief() == tuning.Options(10.0, 80, quick=True, out=chosen)

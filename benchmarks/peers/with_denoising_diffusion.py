@@ -28,6 +28,8 @@ class Setup:
     """Whether t is drawn around the middle more often."""
     guidance: float = 6.0
     """Scale of the classifier-free guidance, for the module that has classes."""
+    rescaled_phi: float = 0.7
+    """The share in which a guided answer is scaled back to the deviation of the unguided one; 0.7 is its default."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -63,6 +65,7 @@ BEST_CLASSES = Setup(
     diffusion={"objective": "pred_v", "ddim_sampling_eta": 0.0},
     middle=True,
     guidance=1.001,
+    rescaled_phi=0.0,
     recipe=Recipe(average=HalfLife),
 )
 
@@ -108,7 +111,7 @@ def sample(setup: Setup, diffusion: nn.Module, n: int, labels: Tensor | None, se
             made.append(
                 diffusion.sample(batch_size=count)
                 if y is None
-                else diffusion.sample(y, cond_scale=setup.guidance, rescaled_phi=0.0)
+                else diffusion.sample(y, cond_scale=setup.guidance, rescaled_phi=setup.rescaled_phi)
             )
     return (torch.cat(made).float().clamp(0, 1) * 255).round().to(torch.uint8)
 

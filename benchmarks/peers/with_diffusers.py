@@ -74,7 +74,7 @@ README = Setup(
 
 BEST = Setup(widths=(16, 32, 64), betas="squaredcos_cap_v2", recipe=Recipe(average=HalfLife))
 
-# What diffusers does not offer: 2×2 pixels folded into channels, as our network does it, so that it works at 14×14.
+# What diffusers does not offer: 2×2 pixels folded into channels, as in our preset mnist5k, so that it works at 14×14.
 FOLDED = replace(BEST, widths=(32, 64), fold=2)
 
 

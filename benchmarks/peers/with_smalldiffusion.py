@@ -62,7 +62,7 @@ def named_schedule(name: str, **options):
 
 
 # examples/fashion_mnist_unet.py, for images of this very size; the batch of 1024 is cut to 32, as 300 s on a CPU are
-# else less than ten steps.
+# else some 25 steps.
 README = Setup(
     model=partial(unet, ("Scaled",), ch=64, ch_mult=(1, 1, 2), attn_resolutions=(14,)),
     embedded=256,
@@ -77,7 +77,6 @@ README = Setup(
         cosine=False,
         clip=None,
         average=lambda model: ItsAverage(model),
-        sample_bf16=True,
     ),
 )
 
