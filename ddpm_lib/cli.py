@@ -3,7 +3,7 @@
 ``python -m ddpm_lib evaluate runs/a`` measures it; ``train-classifier`` trains what can guide its samples to a
 class, and ``evaluate-classifier`` measures that; ``python -m ddpm_lib ledger`` lists the book's equations.
 
-Bad input ends with one line on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130, SIGTERM
+Bad input ends with a message on standard error and exit code 2; Ctrl-C with a checkpoint and exit code 130, SIGTERM
 with 143.
 """
 
@@ -86,6 +86,7 @@ def sample(job: SampleJob) -> None:
         progress=True,
         **options,
     )
+    x = x.cpu()  # the device may still be at work
     seconds = time.perf_counter() - begun
     plots.save_grid(x, job.out, job.columns)
     print(
@@ -137,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     def train_preset(job: preset) -> None:
         """Train a model: name a preset, and after it the values to change.
 
-        On several GPUs: torchrun --nproc-per-node 8 -m ddpm_lib train PRESET --out runs/a. They share each batch, and
-        the run is the same but for rounding. Ctrl-C saves; --resume goes on, on any number of GPUs.
+        On several GPUs: torchrun --nproc-per-node 8 -m ddpm_lib train PRESET --out runs/a. They share each batch;
+        but for rounding and dropout's draws the run is the same. Ctrl-C saves; --resume goes on, on any number of GPUs.
         """
         train(job)
 
@@ -203,12 +204,17 @@ def _guided(job: SampleJob, denoiser: NetworkDenoiser, config: TrainConfig, devi
     if job.classifier is None:
         y = _labels(job, config.model.num_classes, device)
         if job.guidance is None:
+            if y is None:
+                _check_null_label("unconditional", config)
             return denoiser.given(y)
         if y is None:
             raise ValueError(
                 "guidance: expected classes to guide to, as the images are drawn without a class"
             )
+        if scale != 1:  # which is the answer with the class alone
+            _check_null_label("guidance", config)
         return guidance.ClassifierFree(denoiser.given(y), denoiser.given(None), scale)
+    _check_null_label("classifier", config)
     net, trained = _load(job.classifier, device, classifier=True)
     for name in ("image_size", "in_channels"):
         if getattr(trained.model, name) != getattr(config.model, name):
@@ -225,6 +231,14 @@ def _guided(job: SampleJob, denoiser: NetworkDenoiser, config: TrainConfig, devi
     if y is None:
         raise ValueError("unconditional: expected classes for the classifier to guide to")
     return guidance.ClassifierGuided(denoiser.given(None), guidance.log_prob_of(net, y), scale)
+
+
+def _check_null_label(name: str, config: TrainConfig) -> None:
+    """Raise ValueError where a network that takes labels was never trained to answer without one."""
+    if config.model.num_classes is not None and config.label_dropout == 0:
+        raise ValueError(
+            f"{name}: expected a run that was trained to answer without a class too, label_dropout > 0, got 0"
+        )
 
 
 def _labels(job: SampleJob, count: int | None, device: torch.device) -> torch.Tensor | None:

@@ -137,6 +137,20 @@ def test_a_classifier_of_another_schedule_is_refused(runs, tmp_path):
     fails_with(done, "classifier: expected one of the run's schedule, linear with T = 1000, got cosine")
 
 
+def test_no_class_is_not_asked_for_where_none_was_trained(runs, tmp_path):
+    options = ["--images", 20, *SMALL, "--label-dropout", 0]
+    assert call("train", "mnist5k", "--out", tmp_path / "s", *options).returncode == 0
+    plain = picture(tmp_path, tmp_path / "s", "--classes", 3)
+    assert np.array_equal(picture(tmp_path, tmp_path / "s", "--classes", 3, "--guidance", 1), plain)
+    for name, asked in (
+        ("guidance", ["--guidance", 2]),
+        ("unconditional", ["--unconditional"]),
+        ("classifier", ["--classifier", runs[0] / "c"]),
+    ):
+        done = call("sample", tmp_path / "s", *asked, "--out", tmp_path / "g.png")
+        fails_with(done, f"{name}: expected a run that was trained to answer without a class too")
+
+
 def test_help_tells():
     for arguments, words in (
         (["train-classifier", "mnist5k"], ["usage: python -m ddpm_lib train-classifier", "--images"]),
