@@ -1,8 +1,9 @@
 """The processes that share a run, as ``torchrun`` starts them: one a device, each with its part of every batch.
 
 Gradients travel on the devices' own network (nccl, or gloo on the CPU), words over gloo, which notices at once when a
-process dies. Who does not answer within ``PATIENCE`` is taken for dead, but when the others wait for one that writes or
-reads a file. For a run in one process nothing here does anything.
+process dies. Who does not answer within ``PATIENCE``, or ``FIRST_COMPILATION`` where the network is compiled, is taken
+for dead, but when the others wait for one that writes or reads a file. For a run in one process nothing here does
+anything.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class World:
 
     @contextmanager
     def _lost_peer_named(self) -> Iterator[None]:
-        """ConnectionError in plain words where the others are gone, or silent for longer than ``PATIENCE``."""
+        """ConnectionError in plain words where the others are gone, or silent for too long."""
         try:
             yield
         except RuntimeError as error:
@@ -97,12 +98,14 @@ def joined(device: torch.device, compiling: bool = False) -> Iterator[World]:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected cpu or cuda, over which processes can share a run, got {device}")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        own = int(os.environ["RANK"]) % torch.cuda.device_count() if device.index is None else device.index
+        torch.cuda.set_device(own)
+    patience = FIRST_COMPILATION if compiling else PATIENCE
     try:
         dist.init_process_group("gloo", timeout=timedelta(hours=2))
         backend = "nccl" if device.type == "cuda" else "gloo"
-        gradients = dist.new_group(backend=backend, timeout=FIRST_COMPILATION if compiling else PATIENCE)
-        words = dist.new_group(backend="gloo", timeout=PATIENCE)
+        gradients = dist.new_group(backend=backend, timeout=patience)
+        words = dist.new_group(backend="gloo", timeout=patience)
     except RuntimeError as error:
         raise ConnectionError(f"the processes of this run do not find each other: {error}") from None
     world, failed = World(dist.get_rank(), dist.get_world_size(), gradients, words), False

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
+from ddpm_lib._device import moved
 from ddpm_lib.denoiser import OBJECTIVES, Denoiser, Prediction, target
 from ddpm_lib.gaussian import GaussianDiffusion, Normal, reverse_variances
 from ddpm_lib.kernel import Diffusion, Law
@@ -88,8 +89,7 @@ def reverse_step(
     """
     x_t = _exact(x_t)
     mean = diffusion.posterior(x_t, _exact(seen.x0), t).mean
-    picked = reverse_variances(diffusion.schedule, variance).to(t.device)[t].to(x_t.device)
-    return Normal(mean, picked.view(-1, *[1] * (x_t.ndim - 1)) if picked.ndim == 1 else picked)
+    return Normal(mean, diffusion.schedule.at(reverse_variances(diffusion.schedule, variance), t, x_t))
 
 
 def density_decoder(x0: Tensor, p: Law) -> Tensor:
@@ -326,7 +326,7 @@ def simple_loss(
     check_steps("t", t, 1, schedule.T)
     check_same_shape("eps", eps, "x0", x0)
     x_t = GaussianDiffusion(schedule).marginal(x0, t).sample(eps)
-    answer = net(x_t, t.to(x0.device, non_blocking=True), y)
+    answer = net(x_t, moved(t, x0.device), y)
     check_same_shape("net(x_t, t, y)", answer, "x0", x0)
     wanted = target(objective, schedule, x0, eps, t)
     return (answer.float() - wanted).square().flatten(1).mean(1)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddpm_lib import _folder
+from ddpm_lib._device import moved
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Images:
 
         Reads from wherever the set is: the device's own memory, the CPU's, or a file.
         """
-        index = _move(index, self.pixels.device)
+        index = moved(index, self.pixels.device)
         pixels = self.pixels.index_select(0, index)  # on a CPU several times faster than pixels[index]
-        return _move(pixels, device), _move(self.labels[index], device)
+        return moved(pixels, device), moved(self.labels[index], device)
 
 
 OFFICIAL = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -253,28 +254,21 @@ def augment(x: Tensor, kind: str, drawn: Tensor) -> Tensor:
     if kind == "none":
         return x
     if kind == "flip":
-        return torch.where(_move(drawn, x.device)[:, None, None, None], x.flip(3), x)
+        return torch.where(moved(drawn, x.device)[:, None, None, None], x.flip(3), x)
     if x.device.type == "mps":  # which lacks the bicubic grid_sample
         return augment(x.cpu(), kind, drawn).to(x.device)
     aspect = torch.tensor(
         [[1, height / width, 1], [width / height, 1, 1]]
     )  # the grid spans [-1, 1] on both sides
-    grid = F.affine_grid(_move((drawn * aspect).to(x.dtype), x.device), x.shape, align_corners=False)
+    grid = F.affine_grid(moved((drawn * aspect).to(x.dtype), x.device), x.shape, align_corners=False)
     # bicubic: on MNIST, bilinear resampling loses 60 % of the power at the finest scales, this 35 %
-    moved = F.grid_sample(x + 1, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
-    return (moved - 1).clamp(-1, 1)
+    changed = F.grid_sample(x + 1, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
+    return (changed - 1).clamp(-1, 1)
 
 
 def _check_kind(kind: str) -> None:
     if kind not in AUGMENTATIONS:
         raise ValueError(f"kind: expected one of {', '.join(AUGMENTATIONS)}, got {kind!r}")
-
-
-def _move(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """To the device; to CUDA through pinned memory, so that the CPU need not wait for the copy."""
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def _free_memory(device: torch.device) -> int | None:

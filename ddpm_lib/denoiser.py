@@ -12,6 +12,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
+from ddpm_lib._device import moved
 from ddpm_lib.schedule import Schedule
 
 OBJECTIVES = ("eps", "x0", "v")
@@ -110,7 +111,7 @@ class NetworkDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
         check_batch("x_t", x_t, t)
         check_steps("t", t, 1, self.schedule.T)
-        answer = self.net(x_t, t.to(x_t.device, non_blocking=True), self.y)
+        answer = self.net(x_t, moved(t, x_t.device), self.y)
         check_same_shape("net(x_t, t, y)", answer, "x_t", x_t)
         return prediction(self.objective, self.schedule, x_t, answer.to(x_t.dtype), t)
 
@@ -140,7 +141,7 @@ class Clipped:
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
         free = self.denoiser(x_t, t)
         x0 = free.x0.clamp(-1, 1)
-        a, _ = coefficients(self.schedule, t, x_t)
+        a = self.schedule.at(self.schedule.signal, t, x_t)
         return replace(free, x0=x0, eps=(x_t - a * x0) / free.sigma)
 
 

@@ -102,7 +102,7 @@ def reverse_variances(schedule: Schedule, variance: str | Tensor = "beta") -> Te
             raise ValueError(
                 f"variance: expected a table of {schedule.T + 1} entries, got {tuple(variance.shape)}"
             )
-        table = variance.detach().to("cpu", torch.float64)
+        table = variance.detach().cpu().double()
         if not (table[1:] > 0).all() or not table[1:].isfinite().all():
             raise ValueError("variance: expected positive and finite values at t = 1..T")
         return table

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
+from ddpm_lib._device import moved
 from ddpm_lib.denoiser import Denoiser, Prediction, coefficients
 from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
 from ddpm_lib.schedule import Schedule, before
@@ -57,7 +58,7 @@ def class_loss(net: nn.Module, schedule: Schedule, x0: Tensor, t: Tensor, eps: T
     check_steps("t", t, 1, schedule.T)
     check_same_shape("eps", eps, "x0", x0)
     x_t = GaussianDiffusion(schedule).marginal(x0, t).sample(eps)
-    logits = net(x_t, t.to(x0.device, non_blocking=True))
+    logits = net(x_t, moved(t, x0.device))
     return -_log_prob(logits.float() if logits.dtype.itemsize < 4 else logits, y)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from ddpm_lib._device import moved
 from ddpm_lib.schedule import Schedule
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -84,10 +85,10 @@ def _drawn(fill: Callable[..., Tensor], like: Tensor, dtype: torch.dtype, genera
         return fill(torch.empty(like.shape, dtype=dtype, device=like.device))
     if isinstance(generators, torch.Generator):
         drawn = torch.empty(like.shape, dtype=dtype, device=generators.device)
-        return fill(drawn, generator=generators).to(like.device)
+        return moved(fill(drawn, generator=generators), like.device)
     if len(generators) != len(like):
         raise ValueError(f"generators: expected one an image, {len(like)}, got {len(generators)}")
     drawn = torch.empty(like.shape, dtype=dtype, device=generators[0].device if generators else like.device)
     for row, generator in zip(drawn, generators, strict=True):
         fill(row, generator=generator)
-    return drawn.to(like.device)
+    return moved(drawn, like.device)

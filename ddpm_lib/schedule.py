@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lib._checks import check_steps
+from ddpm_lib._device import moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +116,16 @@ class Schedule:
         return f"Schedule of {self.T} steps {self.steps[1]}..{self.steps[-1]}, alpha_bar[T] = {bar:.3g}"
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...)."""
-        if t.device.type != "cpu":
-            table = table.to(like.dtype).to(t.device)  # cast first, as some devices have no float64
-        picked = table.index_select(0, t).to(like.dtype).to(like.device, non_blocking=True)
-        return picked.view(-1, *[1] * (like.ndim - 1))
+        """Values of one of the tables at steps t (B,), shaped (B, 1, ..., 1), device and dtype of like (B, ...).
+
+        Of a table (T+1, ...) whose pixels differ, (B, ...). t: best on the CPU, which no other device need wait for.
+        """
+        if t.device.type == "meta":
+            table = table.to(t.device)
+        else:
+            t = t.cpu()  # where the tables are; some devices have no float64
+        picked = moved(table.index_select(0, t).to(like.dtype), like.device)
+        return picked.view(-1, *[1] * (like.ndim - 1)) if picked.ndim == 1 else picked
 
     def respace(self, taus) -> Schedule:
         """The chain that visits only the steps taus, Nichol & Dhariwal 2021, Eq. 19.

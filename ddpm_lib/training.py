@@ -9,8 +9,7 @@ another order and rounded elsewhere.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddpm_lib import checkpoint, data, plots, samplers
+from ddpm_lib._device import has_bf16, moved, tf32
 from ddpm_lib._distributed import World, joined, local_device, stop_noted
 from ddpm_lib._journal import Records
 from ddpm_lib._loading import (
@@ -64,16 +64,6 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 itself, so that autocast to it saves time."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
 class Trainer:
     """One training run: the network, its average, the optimiser, and how many images they have seen.
 
@@ -97,7 +87,7 @@ class Trainer:
         with self._own_randomness():
             torch.manual_seed(draw_key(config.seed, 0))
             self.net = config.make_network().to(self.device, memory_format=self._memory_format)
-        self.average = AveragedModel(self.net, multi_avg_fn=self._blend)
+        self.average = Average(self.net, multi_avg_fn=self._blend)
         self.average.eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(),
@@ -139,7 +129,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr_at(self.images_seen)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._tf32():
+        with tf32(self.device, self.config.tf32):
             losses = [self._backward(index, *part) for index, part in enumerate(parts)]
         self.gradient_norm = nn.utils.clip_grad_norm_(self.net.parameters(), config.clip_gradient)
         self.optimizer.step()
@@ -232,7 +222,7 @@ class Trainer:
                 labels = torch.arange(n, device=self.device) % config.model.num_classes
             shape = (n, config.model.in_channels, config.model.image_size, config.model.image_size)
             denoiser, steps = Clipped(self.denoiser.given(labels)), min(50, config.T)
-            with self._tf32(), self._autocast():
+            with tf32(self.device, config.tf32), self._autocast():
                 x = samplers.sample(denoiser, shape, samplers.ancestral, steps=steps, device=self.device)
             plots.save_grid(x, Path(out) / f"samples-{self.images_seen:09d}.png")
         self.world.wait()
@@ -251,7 +241,7 @@ class Trainer:
             y = None
         else:
             dropped = torch.rand(config.batch) < config.label_dropout
-            y = y.masked_fill(dropped[mine].to(self.device), config.model.num_classes)
+            y = y.masked_fill(moved(dropped[mine], self.device), config.model.num_classes)
         t = config.draw_times(self.schedule, config.batch)[mine]
         eps = torch.randn(config.batch, *pixels.shape[1:], device=self.device)[mine]
         changes = data.draw_augmentation(config.augment, config.batch)[mine]
@@ -300,19 +290,6 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    @contextmanager
-    def _tf32(self) -> Iterator[None]:
-        """CUDA's switches as the config wants them; whoever calls finds them as they were."""
-        switches = (torch.backends.cuda.matmul, torch.backends.cudnn) if self.device.type == "cuda" else ()
-        before = [switch.allow_tf32 for switch in switches]
-        try:
-            for switch in switches:
-                switch.allow_tf32 = self.config.tf32
-            yield
-        finally:
-            for switch, value in zip(switches, before, strict=True):
-                switch.allow_tf32 = value
-
     def _is_due(self, every: int) -> bool:
         return self.images_seen // every > (self.images_seen - self.config.batch) // every
 
@@ -334,6 +311,25 @@ class Trainer:
                 f"batch: expected a multiple of {shares}, {self.world.size} processes with {config.accumulate} "
                 f"micro-batches each, got {config.batch}"
             )
+
+
+class Average(AveragedModel):
+    """Torch's average of a network's weights, whose count of updates stays where it is.
+
+    Torch sends it to the device each time, so the CPU would wait there for the whole step.
+    """
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the network's present weights in; the first ones are copied."""
+        kept, new = list(self.module.parameters()), list(model.parameters())
+        if self.n_averaged == 0:
+            torch._foreach_copy_(kept, new)
+        else:
+            self.multi_avg_fn(kept, new, None)
+        for buffer, now in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(now)
+        self.n_averaged += 1
 
 
 @lru_cache(maxsize=2)

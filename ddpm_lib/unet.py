@@ -298,6 +298,8 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(h)).flatten(2).transpose(1, 2)  # (B, H·W, 3c)
+        if qkv.is_cuda:
+            qkv = qkv.contiguous()  # as none of CUDA's fused kernels takes it else
         q, k, v = qkv[:, None].chunk(3, dim=3)  # each (B, 1 head, H·W, c)
         found = F.scaled_dot_product_attention(q, k, v)[:, 0]  # (B, H·W, c)
         return h + self.out(found.transpose(1, 2).unflatten(2, h.shape[2:]))

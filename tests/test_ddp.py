@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddpm_lib import checkpoint, data
-from ddpm_lib._distributed import World
+from ddpm_lib._distributed import World, local_device
 from ddpm_lib._journal import read
 from ddpm_lib.training import Trainer, joined
 from tests.helpers import tiny_config
@@ -55,7 +55,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-def measure(path, accumulate):
+def measure(path, accumulate, kind="cpu"):
     """Four steps of a run in which all is random but dropout; losses, first gradients, last weights to path."""
     config = tiny_config(
         batch=16,
@@ -67,8 +67,9 @@ def measure(path, accumulate):
         clip_gradient=1e9,
         precision="fp32",
     )
-    with joined(torch.device("cpu")) as world:
-        trainer = Trainer(config, images=data.load("mnist5k"), world=world)
+    device = torch.device(local_device(kind))
+    with joined(device) as world:
+        trainer = Trainer(config, device, data.load("mnist5k"), world)
         losses, gradients = [trainer.train_step()], [p.grad.clone() for p in trainer.net.parameters()]
         losses += [trainer.train_step() for _ in range(3)]
         state = [p.detach() for module in (trainer.net, trainer.average) for p in module.parameters()]
@@ -76,22 +77,25 @@ def measure(path, accumulate):
         torch.save(result, f"{path}.{world.rank}")
 
 
+def measured(pool, folder, size, accumulate, kind="cpu"):
+    """What ``measure`` finds in each of the processes."""
+    name = str(folder / f"{size}-{accumulate}-{kind}")
+    pids = [
+        pool.start(
+            "tests.test_ddp:measure", name, accumulate, kind, log=folder / f"log.{place['RANK']}", **place
+        )
+        for place in places(size)
+    ]
+    for rank, pid in enumerate(pids):
+        assert pool.wait(pid) == 0, (folder / f"log.{rank}").read_text()
+    return [torch.load(f"{name}.{rank}", "cpu", weights_only=True) for rank in range(size)]
+
+
 @pytest.fixture(scope="module")
 def shared(pool, tmp_path_factory):
-    """What ``measure`` found in each process, by (number of processes, micro-batches)."""
-    folder, found = tmp_path_factory.mktemp("shared"), {}
-    for size, accumulate in ((1, 1), (1, 4), (2, 1), (2, 2)):
-        name = str(folder / f"{size}-{accumulate}")
-        pids = [
-            pool.start(
-                "tests.test_ddp:measure", name, accumulate, log=folder / f"log.{place['RANK']}", **place
-            )
-            for place in places(size)
-        ]
-        for rank, pid in enumerate(pids):
-            assert pool.wait(pid) == 0, (folder / f"log.{rank}").read_text()
-        found[size, accumulate] = [torch.load(f"{name}.{rank}", weights_only=True) for rank in range(size)]
-    return found
+    """What was found by (number of processes, micro-batches)."""
+    folder = tmp_path_factory.mktemp("shared")
+    return {how: measured(pool, folder, *how) for how in ((1, 1), (1, 4), (2, 1), (2, 2))}
 
 
 @pytest.mark.parametrize("how", [(1, 4), (2, 1), (2, 2)])
@@ -100,6 +104,16 @@ def test_processes_and_micro_batches_change_the_run_by_rounding_alone(shared, ho
     (alone,) = shared[1, 1]
     for found in shared[how]:
         torch.testing.assert_close(found[what], alone[what], rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_two_gpus_compute_what_one_does(pool, tmp_path):
+    (alone,), both = (measured(pool, tmp_path, size, 1, "cuda") for size in (1, 2))
+    for what, value in alone.items():
+        for found in both:
+            torch.testing.assert_close(found[what], value, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(both[0][what], both[1][what], rtol=0, atol=0)
 
 
 def test_all_processes_hold_the_same_bits(shared):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from ddpm_lib import data, metrics
+from ddpm_lib._device import tf32
 from ddpm_lib.metrics import digits
 from ddpm_lib.metrics.__main__ import write_classifier
 
@@ -167,5 +168,6 @@ def test_damaged_weights_are_named(tmp_path, damage):
 
 @pytest.mark.cuda
 def test_cuda_sees_the_features_that_the_cpu_sees(extractor, held_out):
-    there = metrics.features(metrics.digit_features("cuda"), held_out.pixels[::10])
+    with tf32(torch.device("cuda"), False):
+        there = metrics.features(metrics.digit_features("cuda"), held_out.pixels[::10])
     assert torch.allclose(there, metrics.features(extractor, held_out.pixels[::10]), atol=1e-3)

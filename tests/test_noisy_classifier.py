@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ddpm_lib import _loading, data, evaluation, metrics
+from ddpm_lib._device import tf32
 from ddpm_lib.config import CLASSIFIERS, TrainConfig
 from ddpm_lib.gaussian import GaussianDiffusion
 from ddpm_lib.guidance import ClassifierGuided, NoisyClassifier, class_loss, gradient, log_prob_of
@@ -174,6 +175,21 @@ def test_a_train_step_runs_on_the_meta_device():
 def test_it_trains_on_cuda():
     curve = Trainer(classifier_config(images=8000, batch=64, lr=3e-3), "cuda").fit(progress=False)
     assert curve[-1][1] < curve[0][1]
+
+
+def guided(device):
+    """Two digits of the shipped model, guided by the shipped classifier."""
+    model, _ = load_pretrained("mnist5k", device)
+    net, _ = load_pretrained_classifier("noisy_classifier", device)
+    y = torch.tensor([3, 7], device=device)
+    denoiser = ClassifierGuided(model.given(None), log_prob_of(net, y), 2.0)
+    with tf32(torch.device(device), False):
+        return sample(denoiser, (2, 1, 28, 28), ddim, steps=5, device=device).cpu()
+
+
+@pytest.mark.cuda
+def test_it_guides_on_cuda_as_on_the_cpu():
+    torch.testing.assert_close(guided("cuda"), guided("cpu"), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -1,6 +1,7 @@
 """Likelihood by the probability-flow ODE with the shipped model, and what it refuses: bad input, a wrong gradient."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from ddpm_lib import bound, data
 from ddpm_lib._loading import load_pretrained
 from ddpm_lib.denoiser import Clipped, Prediction
-from ddpm_lib.samplers import flow, flow_likelihood
+from ddpm_lib.samplers import flow, flow_likelihood, likelihood
 from ddpm_lib.schedule import constant_share
 from tests.oracles import SCHEDULE, randn
 from tests.test_ode_likelihood import APART, GAUSSIAN, Through, Told, noised
@@ -47,6 +48,23 @@ class TestTheShippedModel:
         assert found[1].x_T.device.type == "cuda"
         torch.testing.assert_close(found[1].x_T.cpu(), found[0].x_T, rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(found[1].log_prob.cpu(), found[0].log_prob, rtol=1e-2, atol=1.0)
+
+    def test_it_is_asked_in_whole_single_precision(self, monkeypatch):
+        """On CUDA, TF32 would leave noise in the field; convolutions take it unless told not to."""
+        model, _ = load_pretrained("mnist5k")
+        now, asked = [], []
+
+        @contextmanager
+        def noted(device, wanted):
+            now.append(wanted)
+            yield
+            now.pop()
+
+        monkeypatch.setattr(likelihood, "tf32", noted)
+        model.net.register_forward_pre_hook(lambda *_: asked.append(list(now)))
+        flow_likelihood(model, randn(1, 1, 28, 28).float(), 990, probes=1, tolerance=1e-2)
+        assert len(asked) > 5
+        assert all(switches == [False] for switches in asked)
 
     def test_autocast_around_it_changes_nothing(self):
         model, _ = load_pretrained("mnist5k")

@@ -23,6 +23,7 @@ SOURCES = sorted(
 # A module imports only from floors below its own; modules inside a package are free among themselves.
 FLOORS = {
     "_checks": 0,
+    "_device": 0,
     "checkpoint": 0,
     "schedule": 1,
     "proof": 1,

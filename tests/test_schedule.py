@@ -56,6 +56,16 @@ class TestContract:
         assert (schedule.beta_tilde[1:] < schedule.beta[1:]).all()
 
 
+def test_values_at_steps_are_shaped_for_images():
+    s, t, x = linear(), torch.tensor([1, 1000, 7]), torch.zeros(3, 2, 4)
+    assert torch.equal(s.at(s.beta, t, x), s.beta[t].float().view(3, 1, 1))
+    assert torch.equal(s.at(s.beta, t.int(), x.double()), s.beta[t].view(3, 1, 1))
+    by_pixel = torch.rand(1001, 2, 4, dtype=torch.float64)
+    assert torch.equal(s.at(by_pixel, t, x), by_pixel[t].float())
+    assert s.at(s.beta, t.to("meta"), x.to("meta")).shape == (3, 1, 1)
+    assert s.at(s.beta, t, x.to("meta")).device.type == "meta"
+
+
 def test_linear_is_the_papers():
     s = linear()
     assert (s.T, s.beta[1].item(), s.beta[1000].item()) == (

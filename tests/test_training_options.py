@@ -2,14 +2,16 @@
 
 import json
 import sys
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 
 import matplotlib.image
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
-from ddpm_lib import _loading, checkpoint, data, training
+from ddpm_lib import _device, _loading, checkpoint, data, training
 from ddpm_lib._journal import Journal, read
 from ddpm_lib.bound import simple_loss
 from ddpm_lib.config import TrainConfig
@@ -86,14 +88,50 @@ def test_a_channels_last_run_resumes_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize("tf32", [False, True])
+def test_a_step_and_its_pictures_are_computed_as_the_config_says(tf32, monkeypatch, tmp_path):
+    asked = []
+
+    @contextmanager
+    def noted(device, wanted):
+        asked.append((str(device), wanted))
+        yield
+
+    monkeypatch.setattr(training, "tf32", noted)
+    trainer = Trainer(tiny_config(tf32=tf32, T=10), images=DIGITS)
+    trainer.train_step()
+    assert asked == [("cpu", tf32)]
+    trainer.save_samples(tmp_path, n=10)
+    assert asked == [("cpu", tf32)] * 2
+
+
+@pytest.mark.parametrize("tf32", [False, True])
 def test_cudas_switches_are_set_for_a_step_and_put_back(tf32):
-    trainer = Trainer(tiny_config(tf32=tf32), images=DIGITS)
-    trainer.device = torch.device("cuda")  # it is not asked for anything but its name
     switches = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [switch.allow_tf32 for switch in switches]
-    with trainer._tf32():
+    with _device.tf32(torch.device("cuda"), tf32):  # it is not asked for anything but its name
         assert [switch.allow_tf32 for switch in switches] == [tf32, tf32]
+    with _device.tf32(torch.device("cpu"), not tf32):
+        assert [switch.allow_tf32 for switch in switches] == before
     assert [switch.allow_tf32 for switch in switches] == before
+
+
+def test_the_average_is_torchs_to_the_bit():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+
+    def blend(kept, new, _):
+        torch._foreach_lerp_(kept, new, 0.3)
+
+    ours, torchs = training.Average(net, multi_avg_fn=blend), AveragedModel(net, multi_avg_fn=blend)
+    for _ in range(3):
+        for p in net.parameters():
+            torch.nn.init.normal_(p)
+        for average in (ours, torchs):
+            average.update_parameters(net)
+        states = ours.state_dict(), torchs.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not any(torch.equal(p, q) for p, q in zip(ours.module.parameters(), net.parameters(), strict=True))
 
 
 @pytest.mark.cuda
@@ -103,6 +141,37 @@ def test_cudas_switches_are_set_for_a_step_and_put_back(tf32):
 def test_each_option_trains_on_cuda(change):
     curve = Trainer(tiny_config(images=4000, batch=64, **change), "cuda").fit(progress=False)
     assert curve[-1][1] < curve[0][1]
+
+
+@pytest.mark.cuda
+def test_the_cpu_waits_for_no_step_on_cuda():
+    """From the third on: the first ones fill caches. Loss and gradient are asked for where the curve is written."""
+    trainer = Trainer(tiny_config(batch=64, precision="bf16"), "cuda")
+    trainer.net.train()
+    for _ in range(2):
+        trainer.train_step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            trainer.train_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.cuda
+def test_a_run_on_cuda_goes_on_from_its_checkpoint(tmp_path):
+    whole, part, resumed = (
+        Trainer(tiny_config(images=120, sample_every=40), "cuda", DIGITS) for _ in range(3)
+    )
+    whole.fit(tmp_path / "whole", progress=False)
+    for _ in range(3):
+        part.train_step()
+    part.save(tmp_path / "part")
+    resumed.restore(tmp_path / "part")
+    resumed.fit(progress=False)
+    assert resumed.images_seen == whole.images_seen
+    for one, other in zip(resumed.net.parameters(), whole.net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.cuda

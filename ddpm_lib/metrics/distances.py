@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -109,20 +111,22 @@ def nearest(
         raise ValueError(
             f"images: expected some of the samples' {tuple(samples.shape[1:])}, got {tuple(images.shape)}"
         )
-    found = []
-    for part in tqdm(samples.split(batch), desc="nearest", unit="batch", disable=not progress, leave=False):
-        flat, best = part.flatten(1).float() / 255, None
-        for start in range(0, len(images), 4096):
-            rows = images[start : start + 4096].to(part.device).flatten(1).float() / 255
-            distance = torch.cdist(flat, rows, compute_mode="donot_use_mm_for_euclid_dist")
-            least, index = distance.min(1)
-            if best is None:
-                best = least, index
-            else:
-                closer = least < best[0]
-                best = torch.where(closer, least, best[0]), torch.where(closer, index + start, best[1])
-        found.append(best)
-    return torch.cat([d for d, _ in found]), torch.cat([i for _, i in found])
+    least = torch.full((len(samples),), math.inf, device=samples.device)
+    which = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
+    starts, parts = range(0, len(images), 4096), range(0, len(samples), batch)
+    with tqdm(
+        total=len(starts) * len(parts), desc="nearest", unit="batch", disable=not progress, leave=False
+    ) as bar:
+        for start in starts:  # outside, as these may come from a disk or go to another device
+            rows = images[start : start + 4096].to(samples.device).flatten(1).float() / 255
+            for first in parts:
+                some = slice(first, first + batch)
+                flat = samples[some].flatten(1).float() / 255
+                distance, index = torch.cdist(flat, rows, compute_mode="donot_use_mm_for_euclid_dist").min(1)
+                which[some] = torch.where(distance < least[some], index + start, which[some])
+                least[some] = least[some].minimum(distance)
+                bar.update()
+    return least, which
 
 
 def _check_features(a: Tensor, b: Tensor, least: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddpm_lib._checks import check_same_shape
 from ddpm_lib.denoiser import Denoiser, Prediction
 from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
 from ddpm_lib.kernel import Generators
@@ -31,6 +32,7 @@ def ancestral(
     on_x0, on_xt = (weights.tolist() for weights in GaussianDiffusion(schedule).posterior_weights)
 
     def mean(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
+        check_same_shape("x0", seen.x0, "x_t", x_t)
         return on_x0[i] * seen.x0 + on_xt[i] * x_t
 
     return walk(denoiser, x_T, schedule, mean, reverse_variances(schedule, variance), generators)

@@ -14,6 +14,8 @@ one step of λ.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +25,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm_lib._device import tf32
 from ddpm_lib.denoiser import Denoiser
 from ddpm_lib.samplers.drawing import seeded
 
@@ -82,11 +85,12 @@ def flow_likelihood(
 
     Exact for that law up to the integrator's error and the trace's. It is the law of x_t itself where the denoiser is
     exact and x_T is standard normal, up to ᾱ_T. x: (B, ...) float32 or float64; a network is asked in this dtype,
-    without autocast around it. probes: how many random sign vectors z estimate the trace by z'Jz (Hutchinson), image
-    i's from (seed, i) alone; 0 for the exact trace; None for that up to 64 coordinates, and for 4 probes beyond. y and
-    errors: as in ``flow``. tolerance: each step's, for log p in nats a coordinate; on mixtures of one coordinate the
-    whole way was off by up to 50 times as much, so halve it and compare. The denoiser is asked five times more, halfway
-    in λ, and refused with a ValueError where its answers vary or its gradient is not that of its answers.
+    without autocast around it and without TF32. probes: how many random sign vectors z estimate the trace by z'Jz
+    (Hutchinson), image i's from (seed, i) alone; 0 for the exact trace; None for that up to 64 coordinates, and for 4
+    probes beyond. y and errors: as in ``flow``. tolerance: each step's, for log p in nats a coordinate; on mixtures of
+    one coordinate the whole way was off by up to 50 times as much, so halve it and compare. The denoiser is asked five
+    times more, halfway in λ, and refused with a ValueError where its answers vary or its gradient is not that of its
+    answers.
     """
     way = _Way(denoiser, x, t, denoiser.schedule.T, y, tolerance, name="t")
     d = math.prod(x.shape[1:])
@@ -168,7 +172,7 @@ class _Way:
         z, share = signs.view(x.shape), 1 / (1 + math.exp(-2 * half_log_snr))
         step = math.sqrt(1 - share) * (1e-2 if x.dtype == torch.float32 else 1e-4)
         x0, pulled = self._guess(half_log_snr, x, i, signs)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), _exactly(x.device):
             above, below, again = self._between(half_log_snr, torch.stack([x + step * z, x - step * z, x]), i)
         # A difference of answers is of no use where they are no numbers; the way itself says so in its own words.
         if not (above.isfinite().all() and below.isfinite().all() and x0.isfinite().all()):
@@ -196,7 +200,7 @@ class _Way:
         image, d = self.x[i], self.x[i].numel()
         counts = 0 if signs is None else 1 if summed else len(signs)
         if self.start == self.end:
-            return image.double().cpu(), torch.zeros(counts, dtype=torch.float64), 0
+            return image.cpu().double(), torch.zeros(counts, dtype=torch.float64), 0
 
         def slope(half_log_snr: float, state: np.ndarray) -> np.ndarray:
             share = 1 / (1 + math.exp(-2 * half_log_snr))  # ᾱ
@@ -206,13 +210,13 @@ class _Way:
                 raise RuntimeError(
                     f"the denoiser's answer to image {i} is not finite at λ = {half_log_snr:.3f}"
                 )
-            change = velocity(share, state[:d], x0.double().cpu().flatten().numpy())
+            change = velocity(share, state[:d], x0.cpu().double().flatten().numpy())
             if turned is None:
                 return change
             trace = turned.sum(0, keepdim=True) if summed else turned
-            return np.concatenate([change, math.sqrt(share) * trace.double().cpu().numpy() - share * d])
+            return np.concatenate([change, math.sqrt(share) * trace.cpu().double().numpy() - share * d])
 
-        state = np.concatenate([image.double().cpu().flatten().numpy(), np.zeros(counts)])
+        state = np.concatenate([image.cpu().double().flatten().numpy(), np.zeros(counts)])
         absolute = np.full(len(state), self.tolerance)
         absolute[d:] *= d / math.sqrt(len(state))  # scipy takes the mean square over the whole state
         relative = np.where(np.arange(len(state)) < d, self.tolerance, 1e-13)
@@ -227,7 +231,7 @@ class _Way:
         self, half_log_snr: float, x: Tensor, i: int, signs: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """x̂_0 at the state x (...) of this level, and z'Jz of its Jacobian for each row z of signs, (P,)."""
-        with torch.set_grad_enabled(signs is not None), torch.autocast(x.device.type, enabled=False):
+        with torch.set_grad_enabled(signs is not None), _exactly(x.device):
             rows = x.expand(1 if signs is None else len(signs), *x.shape).clone()
             rows.requires_grad_(signs is not None)
             x0 = self._between(half_log_snr, rows, i)
@@ -254,3 +258,10 @@ class _Way:
         denoiser = self.denoiser if self.y is None else self.denoiser.given(self.y[i].expand(len(states)))
         answers = denoiser(states, t).x0.view(len(around), *rows.shape)
         return sum(weight * answer for (_, weight), answer in zip(around, answers, strict=True))
+
+
+@contextmanager
+def _exactly(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32: their rounding would be noise in the field, and in differences of its answers."""
+    with torch.autocast(device.type, enabled=False), tf32(device, False):
+        yield

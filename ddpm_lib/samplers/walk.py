@@ -45,20 +45,21 @@ def walk(
     for a denoiser that answers for another sampler's steps or noise.
     """
     check_sampler(denoiser, schedule, variances)
-    x_t, steps, sigma = x_T, schedule.steps.tolist(), _deviations(variances, schedule, x_T)
+    x_t, steps, sigma = x_T, schedule.steps.tolist(), _deviations(variances, x_T)
     for i in range(schedule.T, 0, -1):
         seen = denoiser(x_t, torch.full((len(x_t),), steps[i]))
         x = mean(x_t, seen, i)
-        if i > 1 and sigma[i] is not None:
-            x = x + sigma[i] * standard_normal(x_t, generators)
+        scale = sigma(i)
+        if i > 1 and (isinstance(scale, Tensor) or scale > 0):
+            x = x + scale * standard_normal(x_t, generators)
         sent = yield Step(steps[i], steps[i - 1], x_t, x, seen.x0, seen.eps)
         x_t = x if sent is None else sent
 
 
-def _deviations(variances: Tensor | None, schedule: Schedule, like: Tensor) -> list[float | Tensor | None]:
-    """The noise's standard deviation by index: a number, (...) where pixels differ, None where there is no noise."""
+def _deviations(variances: Tensor | None, like: Tensor) -> Callable[[int], float | Tensor]:
+    """The noise's standard deviation by index: a number, 0 where there is none, or (...) where pixels differ."""
     if variances is None:
-        return [None] * (schedule.T + 1)
-    if variances.ndim > 1:
-        return list(variances.sqrt().to(like.dtype).to(like.device))
-    return [sigma or None for sigma in variances.sqrt().tolist()]
+        return lambda i: 0.0
+    if variances.ndim == 1:
+        return variances.sqrt().tolist().__getitem__
+    return lambda i: variances[i].sqrt().to(like.dtype).to(like.device)
