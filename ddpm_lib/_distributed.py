@@ -71,13 +71,20 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def follow(self) -> None:
+        """Go on when the first one is here, however long that takes; it waits for the others no longer than usual."""
+        if self.size > 1:
+            dist.monitored_barrier(timeout=PATIENCE)
+
     @contextmanager
     def _lost_peer_named(self) -> Iterator[None]:
         """ConnectionError in plain words where the others are gone, or silent for too long."""
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not re.search("gloo|nccl|connection|timed? ?out", str(error), re.IGNORECASE):
+            if self.size == 1 or not re.search(
+                "gloo|nccl|barrier|connection|timed? ?out", str(error), re.IGNORECASE
+            ):
                 raise
             raise ConnectionError(
                 f"one of the {self.size} processes of this run is gone or does not answer; "

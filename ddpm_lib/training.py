@@ -185,7 +185,7 @@ class Trainer:
         if self.world.first:
             meta = {"config": self.config.to_dict(), "images_seen": self.images_seen}
             checkpoint.save(out, self.step, tensors, meta, self.config.keep)
-        self.world.wait()
+        self.world.follow()
 
     def restore(self, out: Path | str) -> None:
         """Go on from the newest whole checkpoint in out. Raises ValueError where its run was another one.
@@ -225,7 +225,7 @@ class Trainer:
             with tf32(self.device, config.tf32), self._autocast():
                 x = samplers.sample(denoiser, shape, samplers.ancestral, steps=steps, device=self.device)
             plots.save_grid(x, Path(out) / f"samples-{self.images_seen:09d}.png")
-        self.world.wait()
+        self.world.follow()
 
     def _draw(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """This process's part of the step's batch in micro-batches: x_0, t, ε and labels, which may be None.

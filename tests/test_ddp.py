@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 import torch
 
-from ddpm_lib import checkpoint, data
+from ddpm_lib import _distributed, checkpoint, data
 from ddpm_lib._distributed import World, local_device
 from ddpm_lib._journal import read
 from ddpm_lib.training import Trainer, joined
@@ -172,6 +173,36 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_two_go_on_from_there
         os.kill(pid, signal.SIGINT)
     assert [pool.wait(pid) for pid in pids] == [128 + signal.SIGINT] * 2
     assert checkpoint.load_newest(run)[1]["images_seen"] > seen
+
+
+def linger(seconds, late):
+    """Four meetings after a write, before which the process of this rank takes so long; patience is two seconds."""
+    _distributed.PATIENCE = timedelta(seconds=2)
+    try:
+        with joined(torch.device("cpu")) as world:
+            for meeting in range(4):
+                if meeting == 2 and world.rank == late:
+                    time.sleep(seconds)
+                world.follow()
+    except ConnectionError as error:
+        print(error, flush=True)
+        return 2
+    return 0
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_first_process_may_take_its_time_and_the_others_may_not(pool, tmp_path, late):
+    logs = [tmp_path / f"{rank}.log" for rank in (0, 1)]
+    pids = [
+        pool.start("tests.test_ddp:linger", 5, late, log=log, **place)
+        for log, place in zip(logs, places(), strict=True)
+    ]
+    codes = [pool.wait(pid, 30) for pid in pids]
+    if late == 0:
+        assert codes == [0, 0], [log.read_text() for log in logs]
+    else:
+        assert codes[0] == 2
+        assert "one of the 2 processes of this run is gone or does not answer" in logs[0].read_text()
 
 
 @pytest.mark.slow
