@@ -57,14 +57,18 @@ class Options:
 
     def brief(self) -> Options:
         """As quick asks; kept apart from what a whole run left, unless another place was chosen."""
-        apart = self.out.with_stem(f"{self.out.stem}-quick") if self.out == type(self)().out else self.out
-        return replace(self, seconds=10.0, n=80, out=apart)
+        return replace(self, seconds=10.0, n=80, out=apart(self.out, type(self)().out))
 
     def check(self) -> None:
         """Raise ValueError for what can't be measured."""
         for name in ("seconds", "n", "repeats", "threads"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+
+
+def apart(out: Path, usual: Path) -> Path:
+    """Where a quick run is kept: beside the usual place, or where it was asked for."""
+    return out.with_stem(f"{out.stem}-quick") if out == usual else out
 
 
 def main(argv: list[str] | None = None) -> dict:

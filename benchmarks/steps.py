@@ -24,7 +24,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.quality import Flag, Scorer, previous
+from benchmarks.quality import Flag, Scorer, apart, previous
 from benchmarks.timing import processor
 from ddpm_lib import data, metrics, samplers, training
 from ddpm_lib.checkpoint import write_atomic
@@ -113,8 +113,8 @@ def main(argv: list[str] | None = None) -> dict:
     options.check()
     chosen = [way for way in ways() if options.only in way.name]
     if options.quick:
-        apart = Path("runs/bench/steps-quick.json") if options.out == Options().out else options.out
-        options, chosen = replace(options, n=100, out=apart), [way for way in chosen if way.steps == FEW[0]]
+        options = replace(options, n=100, out=apart(options.out, Options().out))
+        chosen = [way for way in chosen if way.steps == FEW[0]]
     if not chosen:
         raise ValueError(f"only: none has {options.only!r} in its name; there are {[w.name for w in ways()]}")
     torch.set_num_threads(options.threads)
