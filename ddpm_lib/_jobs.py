@@ -12,6 +12,8 @@ from ddpm_lib.config import TrainConfig
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+Sampler = Literal["ancestral", "ddim", "dpm_solver"]
+Spacing = Literal["uniform", "leading", "trailing", "quadratic", "log-snr"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class SampleJob:
     """Number of images."""
     columns: int = 10
     """Images a row."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
-    """DDPM's ancestral sampler, or DDIM, which needs fewer steps."""
+    sampler: Sampler = "ancestral"
+    """DDPM's ancestral sampler; or DDIM, which needs fewer steps; or DPM-Solver++, which needs fewest."""
     steps: int = 50
     """Steps to visit, at most the run's T (1000)."""
     eta: float | None = None
-    """DDIM's noise: 0 (the default there) is deterministic, 1 as noisy as DDPM. Only for ddim."""
-    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
-    """Which steps are visited."""
+    """The noise of ddim and dpm_solver: 0 (the default) is deterministic, 1 as noisy as DDPM."""
+    spacing: Spacing = "uniform"
+    """Which steps are visited: evenly chosen ones, or more of the cleaner (quadratic), or even in log SNR."""
     classes: tuple[int, ...] = ()
     """Classes to draw, in turn; all of them if none is named."""
     unconditional: Flag = False
@@ -74,13 +76,13 @@ class EvaluateJob:
     """The JSON to write: evaluation.json in the run's folder if none is named; for a pretrained model, none."""
     n: int = 1000
     """Number of samples, all classes in turn."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
+    sampler: Sampler = "ancestral"
     """As in sample."""
     steps: int = 50
     """Steps to visit, at most the run's T."""
     eta: float | None = None
-    """DDIM's noise."""
-    spacing: Literal["uniform", "leading", "trailing", "quadratic"] = "uniform"
+    """The noise of ddim and dpm_solver."""
+    spacing: Spacing = "uniform"
     """Which steps are visited."""
     extractor: str = "digits"
     """Whose features the distances are taken in: digits, the classifier that comes with the package, for MNIST; or

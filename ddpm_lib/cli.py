@@ -66,14 +66,12 @@ def sample(job: SampleJob) -> None:
     """Draw images from a trained run and write them as one picture."""
     if job.n < 1 or job.columns < 1:
         raise ValueError(f"n, columns: expected at least 1, got {job.n} and {job.columns}")
-    if job.eta is not None and job.sampler != "ddim":
-        raise ValueError(f"eta: expected only with --sampler ddim, got it with {job.sampler}")
+    options = evaluation.noise_option(job.sampler, job.eta)
     _check_writable(job.out.parent)
     device = training.pick_device(job.device)
     denoiser, config = _load(job.run, device)
     denoiser = _guided(job, denoiser, config, device)
     shape = (job.n, config.model.in_channels, config.model.image_size, config.model.image_size)
-    options = {} if job.eta is None else {"eta": job.eta}
     begun = time.perf_counter()
     x = samplers.sample(
         Clipped(denoiser),

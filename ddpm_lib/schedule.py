@@ -142,6 +142,21 @@ class Schedule:
         index = torch.cat([torch.zeros(1, dtype=torch.int64), taus.to(torch.int64)])
         return Schedule(self.log_alpha_bar[index], self.steps[index])
 
+    def spaced(self, S: int, spacing: str = "uniform") -> Schedule:
+        """The chain on S of these steps, chosen by ``spaced_steps`` or, with "log-snr", by their noise.
+
+        log-snr: the steps nearest to even ones in log SNR, the clock of ``samplers.dpm_solver``, both ends in; where
+        several fall on one step they take its neighbours. Raises ValueError where ᾱ_T = 0, which has no log SNR.
+        """
+        if spacing != "log-snr":
+            return self.respace(spaced_steps(self.T, S, spacing))
+        if self.ends_in_noise:
+            raise ValueError("spacing: expected another than log-snr where alpha_bar[T] = 0")
+        _check_share(S, self.T)
+        clock = -self.snr[1:].log()  # rises
+        wanted = torch.linspace(clock[0], clock[-1], S, dtype=torch.float64) if S > 1 else clock[-1:]
+        return self.respace(_apart(1 + (clock - wanted[:, None]).abs().argmin(1), self.T))
+
 
 def before(table: Tensor) -> Tensor:
     """The table one step earlier: its value for t - 1 at index t; index 0, which has none before it, keeps its own."""
@@ -186,7 +201,7 @@ def constant_share(T: int = 1000) -> Schedule:
     return from_betas(1 / torch.arange(T, 0, -1, dtype=torch.float64))
 
 
-SPACINGS = ("uniform", "leading", "trailing", "quadratic")
+SPACINGS = ("uniform", "leading", "trailing", "quadratic", "log-snr")
 
 
 def spaced_steps(T: int, S: int, spacing: str = "uniform") -> Tensor:
@@ -197,8 +212,7 @@ def spaced_steps(T: int, S: int, spacing: str = "uniform") -> Tensor:
     near the data, both ends in (DDIM, appendix D.2, there ending at 0.8 T).
     """
     _check_count(T)
-    if not 1 <= S <= T:
-        raise ValueError(f"S: expected a number of steps in 1..{T}, got {S}")
+    _check_share(S, T)
     i = torch.arange(S)
     if spacing == "uniform":
         taus = 1 + i * ((T - 1) / (S - 1)) if S > 1 else i + T
@@ -208,11 +222,23 @@ def spaced_steps(T: int, S: int, spacing: str = "uniform") -> Tensor:
         taus = T - i.flip(0) * T // S
     elif spacing == "quadratic":
         taus = torch.linspace(1, math.sqrt(T), S, dtype=torch.float64) ** 2 if S > 1 else i + T
-        taus = (taus.round() - i).cummax(0).values + i  # neighbours that round to one step move apart,
-        taus = taus.minimum(T - i.flip(0))  # and none moves past T
+        taus = _apart(taus.round(), T)
+    elif spacing == "log-snr":
+        raise ValueError("spacing: log-snr is for Schedule.spaced, as it needs a schedule")
     else:
         raise ValueError(f"spacing: expected one of {', '.join(SPACINGS)}, got {spacing!r}")
     return taus.round().to(torch.int64)
+
+
+def _apart(taus: Tensor, T: int) -> Tensor:
+    """Rising steps, of which some are the same: these move apart, and none past T."""
+    i = torch.arange(len(taus))
+    return ((taus - i).cummax(0).values + i).minimum(T - i.flip(0))
+
+
+def _check_share(S, T: int) -> None:
+    if not 1 <= S <= T:
+        raise ValueError(f"S: expected a number of steps in 1..{T}, got {S}")
 
 
 def _check_count(T) -> None:

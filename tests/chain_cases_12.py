@@ -4,7 +4,8 @@ CASES: what the library computes at a point. READ: what of the records that is c
 right side as it stands; ADMISSIBLE: at which points, where not at all.
 """
 
-from sympy import Symbol
+import torch
+from sympy import S, Symbol
 
 from ddpm_lib.denoiser import Prediction, prediction
 from ddpm_lib.proof import notation as N
@@ -12,7 +13,8 @@ from ddpm_lib.proof.codes import decode
 from ddpm_lib.samplers import dpm_solver, euler, heun
 from ddpm_lib.samplers.likelihood import velocity
 
-D, ahead = Symbol("D", real=True), Symbol("w", real=True)
+D, ahead, z = (Symbol(name, real=True) for name in ("D", "w", "z"))
+omega = Symbol("omega", positive=True)
 
 
 class Answers:
@@ -38,11 +40,34 @@ def multistep_read(records):
     return [decode(records["eq-multistep-step"]["rhs_code"]).xreplace({D: N.x_0_hat})]
 
 
+def noisy_step(w):
+    """The mean and the deviation of a first step down, from what two different numbers make of it."""
+
+    def down(seed):
+        generator = torch.Generator().manual_seed(seed)
+        answers, visited = Answers(w.schedule, x0=w(N.x_0_hat)), w.schedule.respace([w.point.s, w.point.t])
+        step = next(dpm_solver(answers, w(N.x_t), visited, w(N.eta).item(), generator))
+        return step.x, torch.randn(1, 1, generator=generator.manual_seed(seed), dtype=torch.float64)
+
+    (one, drawn), (other, another) = down(0), down(1)
+    deviation = (one - other) / (drawn - another)
+    return one - deviation * drawn, deviation
+
+
+def noisy_read(records):
+    """The step's mean and its noise, with what is kept put in, and the guess for the value in the middle."""
+    kept, step = (decode(records[f"eq-multistep-{name}"]["rhs_code"]) for name in ("kept", "noisy"))
+    step = step.xreplace({D: N.x_0_hat, omega: kept})
+    mean = step.xreplace({z: S.Zero})
+    return [mean, step.xreplace({z: S.One}) - mean]
+
+
 CASES = {
     "eq-flow-lambda": lambda w: velocity(w.schedule.alpha_bar[w.point.t].item(), w(N.x_t), w(N.x_0_hat)),
     "eq-euler-step": lambda w: step_down(euler, w, eps=[w(N.eps_hat)]),
     "eq-heun-step": lambda w: step_down(heun, w, eps=[w(N.eps_hat), w(ahead)]),
     "eq-multistep-step": lambda w: step_down(dpm_solver, w, x0=w(N.x_0_hat)),
+    "eq-multistep-noisy": noisy_step,
 }
-READ = {"eq-multistep-step": multistep_read}
-ADMISSIBLE = {"eq-euler-step": [N.s >= 1], "eq-heun-step": [N.s >= 1], "eq-multistep-step": [N.s >= 1]}
+READ = {"eq-multistep-step": multistep_read, "eq-multistep-noisy": noisy_read}
+ADMISSIBLE = {label: [N.s >= 1] for label in CASES if label != "eq-flow-lambda"}

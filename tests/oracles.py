@@ -71,6 +71,8 @@ WAYS = {
     "euler": (euler, {}),
     "heun": (heun, {}),
     "dpm_solver": (dpm_solver, {}),
+    "dpm_solver, eta 0.5": (dpm_solver, {"eta": 0.5}),
+    "dpm_solver, eta 1": (dpm_solver, {"eta": 1.0}),
     "annealed_langevin": (annealed_langevin, {}),
     "predictor_corrector": (predictor_corrector, {}),
 }

@@ -47,7 +47,8 @@ def test_the_rows_are_those_that_the_chapter_asks_for():
     names = [way.name for way in steps.ways()]
     assert len(set(names)) == len(names)
     assert {f"ddim, eta {eta:g}, {count} steps" for eta in steps.ETAS for count in steps.COUNTS} <= set(names)
-    assert steps.CHAIN in names
+    assert steps.CHAIN in steps.WISHED
+    assert set(steps.WISHED) <= set(names)
 
 
 def test_a_row_counts_how_often_the_network_is_asked(denoiser, scorer):
@@ -64,6 +65,19 @@ def test_every_row_starts_from_the_same_noise_whatever_the_batch(denoiser):
     one, other = (steps.Way("ddim", 1, eta).draw(denoiser, labels, seed=3) for eta in (0.0, 1.0))
     assert torch.equal(one, other)  # one step, in which there is no new noise
     assert torch.equal(one[:2], steps.Way("ddim", 1, 0.0).draw(denoiser, labels[:2], seed=3))
+
+
+def test_other_digits_come_from_noise_further_on(denoiser):
+    kept = []
+
+    def keep(pixels):
+        kept.append(pixels)
+        return [1.0]
+
+    for n, first in ((40, 0), (20, 20)):
+        steps.measure(denoiser, WAYS[1], steps.Options(n=n, batch=20, first=first), keep)
+    assert torch.equal(kept[0][20:], kept[1])
+    assert not torch.equal(kept[0][:20], kept[1])
 
 
 def test_it_goes_on_where_it_was_interrupted(denoiser, scorer, tmp_path):
@@ -96,6 +110,7 @@ def test_the_ratio_of_a_row_to_itself_is_one_without_doubt():
     ("argv", "words"),
     [
         (["--n", "50"], "n: expected at least 100 digits for a covariance of 64 features, got 50"),
+        (["--first", "50"], "first: expected a multiple of batch = 100, got 50"),
         (["--threads", "0"], "threads: expected a number above 0, got 0"),
         (["--only", "nothing"], "only: none has 'nothing' in its name"),
     ],

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import matplotlib.image
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from ddpm_lib import _jobs, evaluation
 from ddpm_lib.checkpoint import replacing
+from ddpm_lib.schedule import SPACINGS
 
 SMALL = ["--width", "16", "--multipliers", "1", "--batch", "20", "--device", "cpu"]
 
@@ -110,11 +113,22 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another(run, tmp_
 
 
 @pytest.mark.parametrize(
-    "options", [["--sampler", "ddim"], ["--sampler", "ddim", "--eta", "0.5"], ["--classes", "3", "7"]]
+    "options",
+    [
+        ["--sampler", "ddim"],
+        ["--sampler", "ddim", "--eta", "0.5"],
+        ["--sampler", "dpm_solver", "--spacing", "log-snr", "--eta", "0.5"],
+        ["--classes", "3", "7"],
+    ],
 )
 def test_sample_takes_its_options(run, tmp_path, options):
     done = call("sample", run[0], "--steps", 3, "--n", 2, "--out", tmp_path / "g.png", *options)
     assert done.returncode == 0, done.stderr
+
+
+def test_samplers_and_spacings_on_offer_are_those_of_the_library():
+    assert get_args(_jobs.Sampler) == tuple(evaluation.SAMPLERS)
+    assert get_args(_jobs.Spacing) == SPACINGS
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
@@ -186,7 +200,10 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, damage):
             ["sample", "RUN", "--sampler", "ddim", "--eta", "2", "--steps", "2"],
             ["eta: expected a number in [0, 1], got 2.0"],
         ),
-        (["sample", "RUN", "--eta", "1"], ["eta: expected only with --sampler ddim, got it with ancestral"]),
+        (
+            ["sample", "RUN", "--eta", "1"],
+            ["eta: expected only with ddim or dpm_solver, got it with ancestral"],
+        ),
         (["sample", "RUN", "--classes", "10"], ["classes: expected classes in 0..9, got [10]"]),
         (["sample", "RUN", "--n", "0"], ["n, columns: expected at least 1, got 0"]),
         (["sample", "RUN", "--out", "FILE/grid.png"], ["cannot write to", "FILE"]),

@@ -209,7 +209,7 @@ class TestBound:
     [
         ({"n": 64}, "n: expected at least 65 samples for 64 features, got 64"),
         ({"sampler": "euler"}, "sampler: expected one of ancestral, ddim, got 'euler'"),
-        ({"eta": 1.0}, "eta: expected only with ddim, got it with ancestral"),
+        ({"eta": 1.0}, "eta: expected only with ddim or dpm_solver, got it with ancestral"),
         ({"steps": 21}, r"S: expected a number of steps in 1\.\.20, got 21"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"bound_images": 1}, "bound_images: expected 0 or at least 2 images, got 1"),

@@ -55,7 +55,7 @@ def test_the_table_can_go_elsewhere(run, tmp_path, capsys):
         (["nowhere"], "run: no folder nowhere"),
         (["RUN", "--n", "10"], "n: expected at least 65 samples for 64 features, got 10"),
         (["RUN", "--steps", "1001"], "S: expected a number of steps in 1..1000, got 1001"),
-        (["RUN", "--eta", "1"], "eta: expected only with ddim"),
+        (["RUN", "--eta", "1"], "eta: expected only with ddim or dpm_solver"),
         (["RUN", "--extractor", "vgg"], "extractor: expected digits or inception:PATH, got 'vgg'"),
         (["RUN", "--device", "abacus"], "device: 'abacus'"),
         (["RUN", "--out", "FILE/table.json"], "cannot write to"),

@@ -32,9 +32,10 @@ PLANS = [
 ]  # 1,000 steps are all, however spaced
 
 BETWEEN = "it asks the network between steps, where ours has none"
+TOO_FAR = "its first step is the 1,001st, past the end of its own table"
 ELSEWHERE = {
     **{(way, "linspace", S): BETWEEN for way in ("euler", "heun") for S in (7, 13, 50, 300)},
-    ("dpm", "leading", 1000): "its first step is the 1,001st, past the end of its own table",
+    **{(way, "leading", 1000): TOO_FAR for way in ("dpm", "dpm, eta 1")},
 }
 SCHEDULERS = {
     "ancestral": (diffusers.DDPMScheduler, {"clip_sample": False, "variance_type": "fixed_small"}),
@@ -48,9 +49,13 @@ SCHEDULERS = {
         diffusers.DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero", "euler_at_final": True},
     ),
+    "dpm, eta 1": (
+        diffusers.DPMSolverMultistepScheduler,
+        {"algorithm_type": "sde-dpmsolver++", "final_sigmas_type": "zero", "euler_at_final": True},
+    ),
 }
 # theirs is Euler's rule in x/√ᾱ and √((1-ᾱ)/ᾱ), which is DDIM's step
-OURS = WAYS | {"euler": WAYS["ddim"], "dpm": WAYS["dpm_solver"]}
+OURS = WAYS | {"euler": WAYS["ddim"], "dpm": WAYS["dpm_solver"], "dpm, eta 1": WAYS["dpm_solver, eta 1"]}
 
 
 def scheduler(way, spacing, S):
@@ -99,9 +104,10 @@ def run_in_sigma(theirs, x):
     return x
 
 
-def run_dpm(theirs, x):
+def run_dpm(theirs, x, noise):
     for t in theirs.timesteps:
-        x = theirs.step(asked(x, int(t) + 1), t, x).prev_sample
+        drawn = torch.randn(x.shape, generator=noise, dtype=x.dtype)  # the last is not used
+        x = theirs.step(asked(x, int(t) + 1), t, x, variance_noise=drawn).prev_sample
     return x
 
 
@@ -111,7 +117,8 @@ def asked(x, step):
 
 @pytest.mark.parametrize(
     ("way", "spacing", "S"),
-    [(way, *plan) for way in SCHEDULERS for plan in PLANS] + [("dpm", "trailing", 1000)],
+    [(way, *plan) for way in SCHEDULERS for plan in PLANS]
+    + [(way, "trailing", 1000) for way in ("dpm", "dpm, eta 1")],
 )
 def test_a_whole_run_ends_where_that_of_diffusers_ends(way, spacing, S):
     if (way, spacing, S) in ELSEWHERE:
@@ -124,7 +131,7 @@ def test_a_whole_run_ends_where_that_of_diffusers_ends(way, spacing, S):
     elif way.startswith("ddim"):
         end = run_ddim(theirs, X_T, visited, noise, OURS[way][1].get("eta", 0.0))
     else:
-        end = run_dpm(theirs, X_T) if way == "dpm" else run_in_sigma(theirs, X_T)
+        end = run_dpm(theirs, X_T, noise) if way.startswith("dpm") else run_in_sigma(theirs, X_T)
     sampler, options = OURS[way]
     *_, step = sampler(
         ORACLE, X_T, SCHEDULE.respace(visited), generators=torch.Generator().manual_seed(5), **options

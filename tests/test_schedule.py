@@ -3,12 +3,13 @@
 import math
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_lib.schedule import SPACINGS, Schedule, cosine, from_betas, linear, spaced_steps
+from ddpm_lib.schedule import SPACINGS, Schedule, constant_share, cosine, from_betas, linear, spaced_steps
 
 SCHEDULES = [
     linear(),
@@ -111,7 +112,7 @@ def test_trap_4_a_respaced_beta_is_one_minus_the_ratio_of_alpha_bars():
 @given(T=st.integers(1, 1200), share=st.floats(0, 1))
 def test_spaced_steps_are_S_rising_steps_of_1_to_T(spacing, T, share):
     S = max(1, round(share * T))
-    taus = spaced_steps(T, S, spacing)
+    taus = linear(T).spaced(S, spacing).steps[1:]
     assert len(taus) == S
     assert taus[0] >= 1
     assert taus[-1] <= T
@@ -120,15 +121,33 @@ def test_spaced_steps_are_S_rising_steps_of_1_to_T(spacing, T, share):
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_trap_2_S_equal_T_is_the_full_chain(spacing):
-    assert spaced_steps(1000, 1000, spacing).tolist() == list(range(1, 1001))
+    assert linear().spaced(1000, spacing).same_as(linear())
 
 
 @pytest.mark.parametrize("S", [7, 13, 300, 334])
 def test_trap_3_three_hundred_steps_are_three_hundred(S):
     for spacing in SPACINGS:
-        assert len(spaced_steps(1000, S, spacing)) == S
-    for spacing in ("uniform", "trailing", "quadratic"):
-        assert spaced_steps(1000, S, spacing)[-1] == 1000
+        assert linear().spaced(S, spacing).T == S
+    for spacing in ("uniform", "trailing", "quadratic", "log-snr"):
+        assert linear().spaced(S, spacing).steps[-1] == 1000
+
+
+@pytest.mark.parametrize("T", [250, 1000])
+def test_steps_spaced_in_log_snr_are_the_nearest_to_even_ones(T):
+    schedule, S = linear(T), 12
+    level = schedule.snr.log().tolist()
+    wanted = np.linspace(level[1], level[T], S)
+    nearest = [min(range(1, T + 1), key=lambda t: abs(level[t] - value)) for value in wanted]
+    assert schedule.spaced(S, "log-snr").steps[1:].tolist() == nearest
+    theirs = diffusers.DPMSolverMultistepScheduler(T, 1e-4, 0.02, use_lu_lambdas=True)
+    theirs.set_timesteps(S)
+    assert (
+        np.abs(theirs.timesteps.flip(0).numpy() + 1 - nearest).max() <= 1
+    )  # they take the nearest t, we the level
+
+
+def test_steps_too_wide_for_even_log_snr_are_each_taken_once():
+    assert cosine().spaced(12, "log-snr").steps[-4:].tolist() == [997, 998, 999, 1000]
 
 
 @pytest.mark.parametrize("S", [1, 2, 5, 10, 50, 100, 500])
@@ -159,6 +178,9 @@ def test_leading_and_trailing_spacings_are_those_of_diffusers(S):
         (lambda: linear().respace([0.5, 2]), "taus: .*integer"),
         (lambda: spaced_steps(1000, 1001), "S: expected a number of steps in 1..1000, got 1001"),
         (lambda: spaced_steps(1000, 10, "even"), "spacing: expected one of .* got 'even'"),
+        (lambda: linear().spaced(1001, "log-snr"), "S: expected a number of steps in 1..1000, got 1001"),
+        (lambda: constant_share().spaced(10, "log-snr"), r"spacing: .* where alpha_bar\[T\] = 0"),
+        (lambda: spaced_steps(1000, 10, "log-snr"), "spacing: log-snr is for Schedule.spaced"),
     ],
 )
 def test_bad_input_is_named(call, words):

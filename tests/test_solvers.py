@@ -8,7 +8,7 @@ import torch
 
 from ddpm_lib.oracle import GaussianOracle, MixtureOracle
 from ddpm_lib.samplers import ddim, ddim_inversion, dpm_solver, euler, heun, sample, slerp
-from ddpm_lib.schedule import constant_share, linear, spaced_steps
+from ddpm_lib.schedule import Schedule, constant_share, linear, spaced_steps
 
 SCHEDULE = linear()
 MEAN = torch.tensor([0.3, -0.5], dtype=torch.float64)
@@ -50,6 +50,42 @@ def test_a_solvers_error_falls_with_its_order(solver, order, oracle):
     assert slope == pytest.approx(order, abs=0.25 if order == 1 else 0.45), errors
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpm_solver, 2)])
+def test_the_law_that_a_noisy_sampler_ends_in_is_as_near_as_its_order_says(sampler, order, eta):
+    """Over normal data all is linear, so the variance at t = 1 is known exactly, with no samples."""
+    counts, ends = (40, 80, 160, 320), SCHEDULE.snr[[1, -1]].log().tolist()
+    errors = []
+    for S in counts:
+        log_snr = torch.linspace(*ends, S, dtype=torch.float64)
+        schedule = Schedule(torch.cat([torch.zeros(1), -torch.nn.functional.softplus(-log_snr)]))
+        spread = schedule.alpha_bar * 0.3 + schedule.one_minus_alpha_bar
+        errors.append(abs(variance_at_step_one(sampler, schedule, eta) - spread[1]).item())
+    slope = -np.polyfit(np.log(np.array(counts) - 1), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.1), errors
+
+
+def variance_at_step_one(sampler, schedule, eta, var=0.3):
+    """From the start and the fresh noise of each step: what is left at the end of a push of 1 in its place.
+
+    All images of the batch get the same noise. Image 0 is pushed at the start, image j after step j, the last never.
+    """
+    n, zeros = schedule.T, torch.zeros(schedule.T + 1, 1, dtype=torch.float64)
+    oracle, x_T = GaussianOracle(schedule, zeros[0], zeros[0] + var), zeros.clone()
+    x_T[0] = 1
+    same = [torch.Generator().manual_seed(0) for _ in range(n + 1)]
+    way = sampler(oracle, x_T, schedule, eta=eta, generators=same)
+    step = next(way)
+    for j in range(1, n):
+        pushed = step.x.clone()
+        pushed[j] += 1
+        step = way.send(pushed)
+    assert step.t == schedule.steps[1]
+    left = (step.x_t[:-1] - step.x_t[-1])[:, 0]
+    start = schedule.alpha_bar[-1:] * var + schedule.one_minus_alpha_bar[-1:]
+    return (torch.cat([start, eta**2 * schedule.beta_tilde[2:].flip(0)]) * left**2).sum()
+
+
 def test_heun_on_all_steps_is_the_exact_flow_of_gaussian_data():
     torch.testing.assert_close(
         at_step_one(heun, GAUSSIAN, 1000), exact_flow(GAUSSIAN, X_T, 1000, 1), rtol=0, atol=1e-4
@@ -87,6 +123,8 @@ def test_slerp_keeps_the_variance_of_noise():
 
 def test_a_solver_that_needs_a_signal_says_so():
     oracle = GaussianOracle(constant_share(10), MEAN, VAR)
+    with pytest.raises(ValueError, match=r"eta: expected a number in \[0, 1\], got 1.5"):
+        next(dpm_solver(GAUSSIAN, X_T, eta=1.5))
     for solver in (euler, heun, dpm_solver):
         with pytest.raises(ValueError, match=r"schedule: expected alpha_bar\[T\] > 0"):
             next(solver(oracle, X_T))

@@ -22,9 +22,8 @@ from ddpm_lib.evaluation.encoding import bound_rows, choice_variance, draw_steps
 from ddpm_lib.evaluation.noisy import evaluate_classifier, told_classes
 from ddpm_lib.kernel import standard_normal
 from ddpm_lib.metrics import Report, Row
-from ddpm_lib.schedule import spaced_steps
 
-SAMPLERS = {"ancestral": samplers.ancestral, "ddim": samplers.ddim}
+SAMPLERS = {"ancestral": samplers.ancestral, "ddim": samplers.ddim, "dpm_solver": samplers.dpm_solver}
 DIGITS = ("mnist5k", "mnist")
 FLOOR_DRAWS = 20
 LEFT_OUT = "leaving out a twentieth in turn"
@@ -127,17 +126,15 @@ def draw_samples(
 ) -> tuple[Tensor, Tensor]:
     """Samples as bytes, (N, C, H, W) uint8 on the CPU, and the images/s of each whole batch, (N // batch,).
 
-    y: (N,) classes, or None for none. shape: (N, C, H, W). sampler: "ancestral" or "ddim", which alone takes an eta.
+    y: (N,) classes, or None for none. shape: (N, C, H, W). sampler: one of ``SAMPLERS``. eta: for those that take it.
     Image i depends on (seed, i) and its class alone, so it is the one that ``samplers.sample`` draws. x̂_0 is clipped.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    if eta is not None and sampler != "ddim":
-        raise ValueError(f"eta: expected only with ddim, got it with {sampler}")
+    options = noise_option(sampler, eta)
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
-    options = {} if eta is None else {"eta": eta}
-    schedule = denoiser.schedule.respace(spaced_steps(denoiser.schedule.T, steps, spacing))
+    schedule = denoiser.schedule.spaced(steps, spacing)
     generators, drawn, rates = samplers.seeded(seed, shape[0]), [], []
     with tqdm(total=shape[0], desc="sampling", unit="img", disable=not progress, leave=False) as bar:
         for start in range(0, shape[0], batch):
@@ -151,6 +148,13 @@ def draw_samples(
                 rates.append(batch / (time.perf_counter() - begun))
             bar.update(len(part))
     return torch.cat(drawn), torch.tensor(rates, dtype=torch.float64)
+
+
+def noise_option(sampler: str, eta: float | None) -> dict[str, float]:
+    """The sampler's option. Raises ValueError where it has none and is given one."""
+    if eta is not None and sampler == "ancestral":
+        raise ValueError(f"eta: expected only with ddim or dpm_solver, got it with {sampler}")
+    return {} if eta is None else {"eta": eta}
 
 
 def distance_rows(

@@ -49,19 +49,27 @@ def ddim(
 
     This is Eq. (eq-ddim-update), and with η = 0, over √ᾱ_s, Eq. (eq-ddim-euler).
     eta: σ = η √β̃_t of the schedule's own steps, Eq. (eq-ddim-eta). 0 is deterministic; 1 is ancestral with β̃_t.
-    x_T, schedule as in ``ancestral``. Raises ValueError unless 0 <= eta <= 1, where the radicand can't be negative.
+    x_T, schedule as in ``ancestral``. Raises ValueError unless 0 <= eta <= 1.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta: expected a number in [0, 1], got {eta}")
     schedule = schedule or denoiser.schedule
-    variances = eta**2 * schedule.beta_tilde
+    variances, direction = noise_weights(schedule, eta)
     keep = before(schedule.signal).tolist()
-    direction = (before(schedule.one_minus_alpha_bar) - variances).sqrt().tolist()  # as β̃_t <= 1 - ᾱ_{t-1}
 
     def mean(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
         return keep[i] * seen.x0 + direction[i] * seen.eps
 
     return walk(denoiser, x_T, schedule, mean, variances, generators)
+
+
+def noise_weights(schedule: Schedule, eta: float) -> tuple[Tensor, list[float]]:
+    """Of a step's noise what is fresh and what is kept: σ² = η² β̃_t, (T+1,), and the T+1 numbers √(1-ᾱ_s-σ²).
+
+    Raises ValueError unless 0 <= eta <= 1, where the radicand can't be negative, as β̃_t <= 1-ᾱ_s.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta: expected a number in [0, 1], got {eta}")
+    variances = eta**2 * schedule.beta_tilde
+    return variances, (before(schedule.one_minus_alpha_bar) - variances).sqrt().tolist()
 
 
 @torch.no_grad()

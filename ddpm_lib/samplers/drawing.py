@@ -12,7 +12,6 @@ from ddpm_lib.denoiser import Denoiser
 from ddpm_lib.kernel import standard_normal
 from ddpm_lib.samplers.chains import ddim
 from ddpm_lib.samplers.walk import Walk
-from ddpm_lib.schedule import spaced_steps
 
 
 def seeded(seed: int, n: int) -> list[torch.Generator]:
@@ -35,7 +34,7 @@ def sample(
 ) -> Tensor:
     """Draw images from noise, (B, ...) float32 of the given shape, by the sampler's last step.
 
-    steps: how many steps of the denoiser's schedule to visit, all if None, chosen by ``spaced_steps``.
+    steps: how many steps of the denoiser's schedule to visit, all if None, chosen by ``Schedule.spaced``.
     seed: image i's noise comes from (seed, i) alone. return_every: also keep the noise, each so many-th state and the
     last, for pictures; the answer is then (states, B, ...), on the CPU. options: passed to the sampler, such as eta.
     """
@@ -43,7 +42,7 @@ def sample(
         raise ValueError(f"return_every: expected a number of steps >= 1, got {return_every}")
     schedule = denoiser.schedule
     if steps is not None:
-        schedule = schedule.respace(spaced_steps(schedule.T, steps, spacing))
+        schedule = schedule.spaced(steps, spacing)
     generators = seeded(seed, shape[0])
     x = standard_normal(torch.empty(shape, device=device), generators)
     states = [x.cpu()] if return_every else []

@@ -1,4 +1,4 @@
-"""Solvers of the probability-flow ODE: the deterministic way back, by fewer and better steps.
+"""Solvers of the probability-flow ODE: the deterministic way back, by fewer and better steps. One adds noise if asked.
 
 In x̄ = x/√ᾱ and s = √((1-ᾱ)/ᾱ) the ODE is dx̄/ds = ε̂ (DDIM Eq. 14); in ℓ = -log ᾱ, the chain's own time, for which
 dℓ = β dt, it is dx/dℓ = -(x - ε̂/√(1-ᾱ))/2 (Song et al. 2021, Eq. 13). DDIM with η = 0 is Euler's rule in the first.
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm_lib.denoiser import Denoiser, Prediction
 from ddpm_lib.kernel import Generators
+from ddpm_lib.samplers.chains import noise_weights
 from ddpm_lib.samplers.walk import Walk, walk
 from ddpm_lib.schedule import Schedule
 
@@ -57,29 +58,35 @@ def heun(
 
 
 def dpm_solver(
-    denoiser: Denoiser, x_T: Tensor, schedule: Schedule | None = None, generators: Generators = None
+    denoiser: Denoiser,
+    x_T: Tensor,
+    schedule: Schedule | None = None,
+    eta: float = 0.0,
+    generators: Generators = None,
 ) -> Walk:
     """DPM-Solver++ (2M), Lu et al. 2022, algorithm 2: one question a step, second order in λ = ½ log SNR.
 
-    x_s = σ_s/σ_t x_t + (√ᾱ_s - √ᾱ_t σ_s/σ_t) D, σ = √(1-ᾱ), Eq. (eq-multistep-step), with D = x̂_0 + h_t/(2 h_before)
-    (x̂_0 - x̂_0 before) from the last two predictions, the h being steps in λ. D is x̂_0 alone, and the step DDIM's, in
-    the first step and in the last, where λ becomes infinite. x_T, schedule, generators and errors as in ``euler``.
+    x_s = √ᾱ_s D + √(1-ᾱ_s-σ²) (x_t - √ᾱ_t D)/√(1-ᾱ_t) + σ z, Eq. (eq-multistep-noisy), is DDIM's step with D for x̂_0;
+    without noise it is Eq. (eq-multistep-step). D = x̂_0 + h_t/(2 h_before) (x̂_0 - x̂_0 before), from the last two
+    predictions, the h being steps in λ; in the first step, and in the last, where λ becomes infinite, D is x̂_0.
+    eta: σ = η √β̃_t as in ``ddim``; 1 makes it SDE-DPM-Solver++ (2M). The rest as in ``ddim`` and ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
+    variances, direction = noise_weights(schedule, eta)
     signal, noise = schedule.signal.tolist(), schedule.sigma.tolist()
     half_log_snr = (schedule.snr.log() / 2).tolist()
     last: list[Tensor] = []
 
-    def move(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
+    def mean(x_t: Tensor, seen: Prediction, i: int) -> Tensor:
         d = seen.x0
         if 1 < i < schedule.T:
             h, h_before = half_log_snr[i - 1] - half_log_snr[i], half_log_snr[i] - half_log_snr[i + 1]
             d = d + h / (2 * h_before) * (d - last[0])
         last[:] = [seen.x0]
-        ratio = noise[i - 1] / noise[i]
+        ratio = direction[i] / noise[i]
         return ratio * x_t + (signal[i - 1] - signal[i] * ratio) * d
 
-    return walk(denoiser, x_T, schedule, move)
+    return walk(denoiser, x_T, schedule, mean, variances, generators)
 
 
 def _with_signal(schedule: Schedule) -> Schedule:
