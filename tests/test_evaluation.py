@@ -208,7 +208,7 @@ class TestBound:
     ("changes", "words"),
     [
         ({"n": 64}, "n: expected at least 65 samples for 64 features, got 64"),
-        ({"sampler": "euler"}, "sampler: expected one of ancestral, ddim, got 'euler'"),
+        ({"sampler": "euler"}, "sampler: expected one of ancestral, ddim, dpm_solver, got 'euler'"),
         ({"eta": 1.0}, "eta: expected only with ddim or dpm_solver, got it with ancestral"),
         ({"steps": 21}, r"S: expected a number of steps in 1\.\.20, got 21"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
