@@ -88,7 +88,7 @@ class World:
                 raise
             raise ConnectionError(
                 f"one of the {self.size} processes of this run is gone or does not answer; "
-                "go on from the last checkpoint with --resume"
+                f"go on from the last checkpoint, if there is one, with --resume ({str(error).splitlines()[0]})"
             ) from error
 
 
@@ -105,6 +105,11 @@ def joined(device: torch.device, compiling: bool = False) -> Iterator[World]:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected cpu or cuda, over which processes can share a run, got {device}")
     if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", device.index or 0))
+        if device.index not in (None, local) and torch.cuda.device_count() > 1:
+            raise ValueError(
+                f"device: expected cuda, of which each process takes one of its own, got {device}"
+            )
         own = int(os.environ["RANK"]) % torch.cuda.device_count() if device.index is None else device.index
         torch.cuda.set_device(own)
     patience = FIRST_COMPILATION if compiling else PATIENCE

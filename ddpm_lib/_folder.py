@@ -104,12 +104,13 @@ def _image_names(path: Path) -> list[str]:
     def refuse(error: OSError):
         raise error
 
-    images, others, seen = [], [], set()
+    images, others, way = [], [], {}
     for here, folders, files in os.walk(path, onerror=refuse, followlinks=True):
-        if os.path.realpath(here) in seen:  # a link that leads upwards
+        above, real = way.get(os.path.dirname(here), ()), os.path.realpath(here)
+        if real in above:  # a link that leads upwards
             folders.clear()
             continue
-        seen.add(os.path.realpath(here))
+        way[here] = (*above, real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):

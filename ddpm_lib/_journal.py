@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from math import isfinite
 from pathlib import Path
 
@@ -111,9 +112,15 @@ def _line(record: dict) -> str:
 
 
 def _tensorboard(folder: Path, images_seen: int):
-    """A writer into the folder, or None where TensorBoard is not installed."""
+    """A writer into the folder, or None where TensorBoard is not installed or, with a warning, does not work."""
     try:
         from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder), purge_step=images_seen + 1)
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=images_seen + 1)
+    except (
+        Exception
+    ) as error:  # of a protobuf or numpy that it does not go with: many kinds, and none of the run's
+        warnings.warn(f"no TensorBoard records: {type(error).__name__}: {error}", stacklevel=3)
+        return None

@@ -21,10 +21,10 @@ from torch import Tensor
 
 
 def save(folder: Path | str, step: int, tensors: dict[str, Tensor], meta: dict, keep: int = 2) -> Path:
-    """Write checkpoint number step into the folder, then delete all but the newest keep; returns the JSON's path.
+    """Write checkpoint number step into the folder, then delete the earlier ones but keep - 1; returns the JSON's path.
 
-    tensors: any device; stored from the CPU. meta: what JSON can hold. Raises OSError, naming the file, when the
-    disk refuses; what was saved before stays.
+    Those with higher numbers, if there are any, are not this run's to delete. tensors: any device; stored from the
+    CPU. meta: what JSON can hold. Raises OSError, naming the file, when the disk refuses; what was saved before stays.
     """
     if keep < 1:
         raise ValueError(f"keep: expected at least 1 checkpoint, got {keep}")
@@ -42,11 +42,11 @@ def save(folder: Path | str, step: int, tensors: dict[str, Tensor], meta: dict, 
         raise OSError(
             error.errno, f"checkpoint {path} not saved: {error.strerror}; the one before it stays"
         ) from None
-    kept = _newest_first(folder)
-    for old in kept[keep:]:
+    earlier = [other for other in _newest_first(folder) if other.name < path.name]
+    for old in earlier[keep - 1 :]:
         old.unlink()  # the JSON first: without it the tensors are no checkpoint
     for tensors_path in folder.glob("step-????????.safetensors"):
-        if tensors_path.with_suffix(".json") not in kept[:keep]:
+        if not tensors_path.with_suffix(".json").exists():
             tensors_path.unlink()
     return path
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import math
 import os
@@ -44,6 +45,10 @@ class Images:
             raise ValueError(
                 f"labels: expected {len(self.pixels)} labels, got shape {tuple(self.labels.shape)}"
             )
+        if len(self.labels) and self.labels.device.type == "cpu":  # a GPU would have to be waited for
+            low, high = (value.item() for value in self.labels.aminmax())
+            if low < 0 or high >= len(self.classes):
+                raise ValueError(f"labels: expected 0..{len(self.classes) - 1}, got {low}..{high}")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -61,6 +66,12 @@ class Images:
         if free is not None and self.pixels.nbytes > free / 2:
             return self
         return Images(self.pixels.to(device), self.labels.to(device), self.classes)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the set's shape, classes and labels, as hex; the pixels, which decoders round, are left out."""
+        told = repr((tuple(self.pixels.shape), self.classes)).encode()
+        return hashlib.sha256(told + self.labels.cpu().numpy().tobytes()).hexdigest()
 
     def batch(self, index: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """The images index, (B,) int64 on any device, as pixels (B, C, H, W) uint8 and labels (B,) int64 on device.

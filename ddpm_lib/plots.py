@@ -10,8 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
+from ddpm_lib._folder import ENDINGS
+from ddpm_lib.checkpoint import replacing
 from ddpm_lib.data import to_bytes
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
@@ -100,8 +103,16 @@ def loss_curve(ax: Axes, curve: Sequence[tuple[int, float]], window: int = 20) -
 
 
 def save_grid(x: Tensor, path: Path | str, columns: int = 10) -> None:
-    """Write images (B, C, H, W) in [-1, 1] as one picture file, pixel for pixel, atomically."""
-    from ddpm_lib.checkpoint import replacing
+    """Write images (B, C, H, W) in [-1, 1] as one picture file, pixel for pixel, atomically.
 
+    Raises ValueError, as ``check_picture``, where the path is no picture's.
+    """
+    check_picture(path)
     with replacing(path) as temporary:
-        mpl.image.imsave(temporary, tile(x, columns), cmap="gray", vmin=0, vmax=255)
+        Image.fromarray(tile(x, columns)).save(temporary)
+
+
+def check_picture(path: Path | str) -> None:
+    """Raise ValueError where no picture can be written under this name."""
+    if Path(path).suffix.lower() not in ENDINGS or Path(path).is_dir():
+        raise ValueError(f"out: expected the name of a picture, ending in {', '.join(ENDINGS)}, got {path}")

@@ -141,15 +141,16 @@ class Trainer:
         """Train to the end of the run; returns the loss curve as (images seen, mean loss since the last point).
 
         out: a folder for checkpoints, written every ``checkpoint_every`` images, at the end and on Ctrl-C or SIGTERM,
-        which stops after the current step and raises KeyboardInterrupt; also for the curve, ``metrics.jsonl``, and for
-        pictures of samples. Raises FloatingPointError, naming step and learning rate, when loss or gradient is no
-        longer finite; the last checkpoint stays.
+        which stops after the current step and raises KeyboardInterrupt; for ``metrics.jsonl``, the curve; and for
+        pictures of samples. Raises ValueError where a new run would begin in another one's folder, FloatingPointError,
+        naming step and learning rate, when loss or gradient is no longer finite; the last checkpoint stays.
         """
         config, world = self.config, self.world
+        if out is not None and self.step == 0 and checkpoint.exists(out):
+            raise ValueError(f"out: {out} already holds a run; restore it to go on, or name another folder")
         self.net.train()
-        records = Records(
-            config.images, self.images_seen, out if world.first else None, progress and world.first
-        )
+        told = (out if world.first else None, progress and world.first)
+        records = Records(config.images, self.images_seen, *told)
         with self._own_randomness(), stop_noted(world.size > 1) as asked, records:
             while self.images_seen < config.images:
                 lr = config.lr_at(self.images_seen)
@@ -184,11 +185,12 @@ class Trainer:
             )
         if self.world.first:
             meta = {"config": self.config.to_dict(), "images_seen": self.images_seen}
+            meta["data"] = self.images.digest
             checkpoint.save(out, self.step, tensors, meta, self.config.keep)
         self.world.follow()
 
     def restore(self, out: Path | str) -> None:
-        """Go on from the newest whole checkpoint in out. Raises ValueError where its run was another one.
+        """Go on from the newest whole checkpoint in out. Raises ValueError where its run or its images were others.
 
         Each process reads it, so all must see the same folder.
         """
@@ -196,6 +198,8 @@ class Trainer:
         stored = TrainConfig.from_dict(meta.get("config"), path)
         if changed := stored.differences(self.config):
             raise ValueError(f"{path} belongs to another run: {changed}")
+        if meta.get("data", self.images.digest) != self.images.digest:
+            raise ValueError(f"{path}: the run began with other images than {self.config.data!r} has now")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
@@ -214,7 +218,7 @@ class Trainer:
             raise ValueError(f"{path}: another process of this run found a later checkpoint")
 
     def save_samples(self, out: Path | str, n: int = 100) -> None:
-        """Write ``samples-....png`` of n images from the average, one class a column, the same seeds each time."""
+        """Write ``samples-....png`` of n images from the average, the classes in turn, the same seeds each time."""
         config = self.config
         if self.world.first:
             labels = None

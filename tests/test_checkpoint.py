@@ -33,6 +33,13 @@ def test_the_newest_is_found_and_the_last_keep_stay(tmp_path):
     assert names == [f"step-{n:08d}.{kind}" for n in (10, 200) for kind in ("json", "safetensors")]
 
 
+def test_a_checkpoint_is_not_swept_because_later_ones_are_there(tmp_path):
+    saved(tmp_path, 100, 200)
+    saved(tmp_path, 50, 60, 70, keep=2)
+    assert sorted(path.stem[-3:] for path in tmp_path.glob("*.json")) == ["060", "070", "100", "200"]
+    assert checkpoint.load_newest(tmp_path)[1] == {"images_seen": 2000}
+
+
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
 @pytest.mark.parametrize("seed", range(25))
 def test_a_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path, kind, seed):

@@ -53,6 +53,12 @@ def test_bytes_survive_the_way_to_the_models_scale_and_back():
             lambda: data.Images(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3), ()),
             "labels: expected 2",
         ),
+        (
+            lambda: data.Images(
+                torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.tensor([1, 2]), ("cat", "dog")
+            ),
+            r"labels: expected 0\.\.1, got 1\.\.2",
+        ),
     ],
 )
 def test_bad_input_is_named(call, words):

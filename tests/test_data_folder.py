@@ -95,6 +95,16 @@ def test_links_are_followed_but_not_in_a_circle(pics, tmp_path):
     assert len(load(pics)) == 1
 
 
+def test_a_link_to_a_folder_beside_it_takes_nothing_from_that_folder(pics):
+    put(pics / "zebra" / "0.png", grey(5))
+    try:
+        (pics / "alias").symlink_to(pics / "zebra", target_is_directory=True)
+    except OSError:
+        pytest.skip("links can't be made here")
+    assert load(pics).classes == ("alias", "zebra")
+    assert len(load(pics)) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

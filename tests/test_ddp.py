@@ -134,16 +134,27 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         Trainer(tiny_config(batch=20, accumulate=2), images=data.load("mnist5k"), world=World(0, 3))
 
 
+def test_processes_that_would_share_one_gpu_are_refused(monkeypatch):
+    for name, value in places()[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    words = "device: expected cuda, of which each process takes one of its own, got cuda:1"
+    with pytest.raises(ValueError, match=words), joined(torch.device("cuda:1")):
+        pass
+
+
 def test_one_of_two_killed_ends_the_other_within_a_minute_and_one_alone_goes_on(pool, tmp_path):
     run, options = tmp_path / "run", [*SMALL, "--images", "320", "--checkpoint-every", "80"]
     pids, logs = train_together(pool, run, *options, plans=(None, {"die_at_step": 25}))
     assert pool.wait(pids[1]) == -signal.SIGKILL
     assert pool.wait(pids[0], 60) == 2
     errors = [line for line in logs[0].read_text().splitlines() if line.startswith("error")]
-    assert errors == [
+    assert len(errors) == 1
+    assert errors[0].startswith(
         "error: one of the 2 processes of this run is gone or does not answer; "
-        "go on from the last checkpoint with --resume"
-    ]
+        "go on from the last checkpoint, if there is one, with --resume ("
+    )
+    assert "onnection" in errors[0], "what the connection said"
     assert checkpoint.load_newest(run)[1]["images_seen"] == 160
     alone, log = tmp_path / "alone", tmp_path / "log"
     assert pool.wait(pool.train(run, *options, "--resume", log=log)) == 0, log.read_text()

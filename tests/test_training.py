@@ -248,6 +248,20 @@ def test_another_configs_run_is_not_resumed(tmp_path):
         Trainer(tiny_config(images=40, lr=0.5), images=DIGITS).restore(tmp_path)
 
 
+def test_other_images_are_not_gone_on_with(tmp_path):
+    run(tiny_config(images=40), tmp_path)
+    with pytest.raises(ValueError, match="the run began with other images than 'mnist5k' has now"):
+        Trainer(tiny_config(images=40), images=DIGITS[:4400]).restore(tmp_path)
+
+
+def test_a_new_run_leaves_another_ones_folder_alone(tmp_path):
+    run(tiny_config(images=40), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"out: .* already holds a run"):
+        run(tiny_config(images=16), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_config_that_does_not_fit_is_named(tmp_path):
     tensors, meta, _ = checkpoint.load_newest(_saved(tmp_path))
     meta["config"]["colour"] = "blue"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -242,6 +243,19 @@ def test_without_tensorboard_a_run_is_recorded_all_the_same(tmp_path, monkeypatc
     Trainer(tiny_config(images=40), images=DIGITS).fit(tmp_path, progress=False)
     assert read(tmp_path / "metrics.jsonl")
     assert not list(tmp_path.glob("events*"))
+
+
+def test_a_tensorboard_that_does_not_work_is_told_of_and_stops_nothing(tmp_path, monkeypatch):
+    broken = types.ModuleType("torch.utils.tensorboard")
+
+    def writer(*_, **__):
+        raise TypeError("Descriptors cannot be created directly")
+
+    broken.SummaryWriter = writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", broken)
+    with pytest.warns(UserWarning, match="no TensorBoard records: TypeError: Descriptors"):
+        Trainer(tiny_config(images=40), images=DIGITS).fit(tmp_path, progress=False)
+    assert read(tmp_path / "metrics.jsonl")
 
 
 def test_pictures_of_samples_come_at_intervals_from_the_average_and_change_nothing(tmp_path):
