@@ -288,15 +288,20 @@ def training_weight(weighting: str, objective: str, schedule: Schedule, gamma: f
 
     weighting: "simple", 1. "bound", ``loss_weight`` over its mean, so that a learning rate keeps its sense. "min-snr",
     min(SNR_t, gamma) for the error of x_0, Hang et al. 2023, so times ``error_ratio`` for ε and v. Where some t are
-    drawn more often than others, that weighs too, as chapter 8 shows. Raises ValueError for another weighting.
+    drawn more often than others, that weighs too, as chapter 8 shows. Raises ValueError for another weighting, and for
+    "bound" with ε where ᾱ_T = 0 and the weight is infinite.
     """
     if weighting == "simple":
         return torch.ones_like(schedule.alpha_bar)
     if weighting == "bound":
         weight = loss_weight(objective, schedule)
+        if weight[-1].isinf():
+            raise ValueError(
+                "weighting: 'bound' weighs the noise infinitely where alpha_bar[T] = 0; use 'x0' or 'v'"
+            )
         return weight / weight[1:].mean()
-    if weighting == "min-snr":
-        return schedule.snr.clamp(max=gamma) * error_ratio(objective, schedule)
+    if weighting == "min-snr":  # for the noise, where ᾱ_T = 0, it is 0 times infinity, and 1 in the limit
+        return (schedule.snr.clamp(max=gamma) * error_ratio(objective, schedule)).nan_to_num(1.0)
     raise ValueError(f"weighting: expected one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddpm_lib._checks import check_batch, check_same_shape, check_steps
 from ddpm_lib._device import moved
-from ddpm_lib.denoiser import Denoiser, Prediction, coefficients
+from ddpm_lib.denoiser import Denoiser, Prediction, coefficients, prediction
 from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
 from ddpm_lib.schedule import Schedule, before
 from ddpm_lib.unet import Encoder, UNetConfig, initialise, zero
@@ -104,7 +104,8 @@ class ClassifierGuided:
     """Classifier guidance on the noise, ε̂ - s √(1-ᾱ_t) ∇log p(y|x_t), Eq. (eq-classifier-guided).
 
     Dhariwal & Nichol 2021, algorithm 2, which is for DDIM; the gradient is taken at x_t.
-    With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0, finite.
+    With s = 1 and the exact classifier it is the exact denoiser of class y. scale: s >= 0, finite. Raises ValueError
+    where ᾱ_T = 0, as there the noise says nothing of x_0.
     """
 
     denoiser: Denoiser
@@ -113,6 +114,8 @@ class ClassifierGuided:
 
     def __post_init__(self):
         _check_scale(self.scale)
+        if self.schedule.ends_in_noise:
+            raise ValueError("schedule: expected alpha_bar[T] > 0 for guidance on the noise, got 0")
 
     @property
     def schedule(self) -> Schedule:
@@ -120,7 +123,8 @@ class ClassifierGuided:
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
         seen = self.denoiser(x_t, t)
-        return _with_eps(self, x_t, t, seen.eps - self.scale * seen.sigma * gradient(self.log_prob, x_t, t))
+        eps = seen.eps - self.scale * seen.sigma * gradient(self.log_prob, x_t, t)
+        return prediction("eps", self.schedule, x_t, eps, t)
 
 
 @dataclass(frozen=True)
@@ -223,12 +227,6 @@ class ClassifierFree:
         inside = ((low < t) & (t <= high)).to(x_t.device).view(-1, *[1] * (x_t.ndim - 1))
         s = torch.ones_like(inside, dtype=x_t.dtype).masked_fill(inside, self.scale)
         return Prediction(free.x0 + s * (told.x0 - free.x0), free.eps + s * (told.eps - free.eps), told.sigma)
-
-
-def _with_eps(denoiser: Denoiser, x_t: Tensor, t: Tensor, eps: Tensor) -> Prediction:
-    """ε and the x_0 that goes with it, so that x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε holds."""
-    a, sigma = coefficients(denoiser.schedule, t, x_t)
-    return Prediction((x_t - sigma * eps) / a, eps, sigma)
 
 
 def _check_scale(scale: float) -> None:

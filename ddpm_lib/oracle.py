@@ -138,7 +138,8 @@ class MixtureOracle(_AnyLevel):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n clean images, (n, ...), in the means' dtype."""
-        k = torch.multinomial(self.weights.to("cpu"), n, replacement=True, generator=generator)
+        where = "cpu" if generator is None else generator.device
+        k = torch.multinomial(self.weights.to(where), n, replacement=True, generator=generator).cpu()
         variances, axes = self._axes
         spread = variances[k].sqrt() * standard_normal(variances.new_empty(n, self._d), generator)
         if axes is not None:
@@ -165,7 +166,7 @@ class MixtureOracle(_AnyLevel):
     @cached_property
     def _axes(self) -> tuple[Tensor, Tensor | None]:
         """Variances, (K, 1) or (K, d), along each component's axes, the columns of (K, d, d), or None: the pixels."""
-        covariances = self.covariances.detach().double()
+        covariances = _exact(self.covariances.detach())
         if self.covariances.shape != (len(self.means), self._d, self._d):
             variances, axes, rounding = covariances.view(len(self.means), -1), None, 0.0
         elif not torch.allclose(covariances, covariances.mT):
@@ -256,7 +257,9 @@ class EmpiricalOracle(_AnyLevel):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images of the data, with replacement, (n, ...)."""
-        return self.data[torch.randint(len(self.data), (n,), generator=generator).to(self.data.device)]
+        where = "cpu" if generator is None else generator.device
+        k = torch.randint(len(self.data), (n,), generator=generator, device=where)
+        return self.data[k.to(self.data.device)]
 
     @cached_property
     def _half_lengths(self) -> Tensor:

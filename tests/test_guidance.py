@@ -11,14 +11,18 @@ from ddpm_lib.guidance import ClassifierFree, ClassifierGuided, MeanShifted, cla
 from ddpm_lib.oracle import GaussianOracle, MixtureOracle
 from ddpm_lib.samplers import (
     ancestral,
+    annealed_langevin,
     ddim,
+    ddim_inversion,
     dpm_solver,
+    flow,
     heun,
+    langevin,
     predictor_corrector,
     sample,
     seeded,
 )
-from ddpm_lib.schedule import cosine, linear, spaced_steps
+from ddpm_lib.schedule import cosine, from_betas, linear, spaced_steps
 
 SCHEDULE = linear()
 MEANS = torch.tensor([[-0.6, 0.1], [0.4, 0.2]], dtype=torch.float64)
@@ -127,6 +131,30 @@ def test_trap_16_a_shifted_mean_is_refused_by_a_sampler_on_other_steps_or_varian
         with pytest.raises(ValueError, match="variance: expected that of MeanShifted"):
             begun(sampler, on_few, few, **options)
     torch.testing.assert_close(begun(ancestral, on_few, few).eps, begun(ddim, on_few, few, eta=1.0).eps)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda guided, few: begun(langevin, guided, 500, 1),
+        lambda guided, few: begun(annealed_langevin, guided, few),
+        lambda guided, few: begun(predictor_corrector, guided, few),
+        lambda guided, few: begun(dpm_solver, guided, few, eta=1.0),
+        lambda guided, few: begun(ddim_inversion, guided, few),
+        lambda guided, few: flow(guided, X, 1000, 500),
+    ],
+    ids=["langevin", "annealed", "corrector", "dpm_solver", "inversion", "flow"],
+)
+def test_trap_16_a_shifted_mean_is_no_score(use):
+    few = SCHEDULE.respace(spaced_steps(1000, 10))
+    with pytest.raises(ValueError, match="expected that of MeanShifted"):
+        use(MeanShifted(MIXTURE, class_one, sampled=few), few)
+
+
+def test_trap_10_guidance_on_the_noise_is_refused_where_the_noise_says_nothing():
+    ends = replace(MIXTURE, schedule=from_betas([0.1, 0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"schedule: expected alpha_bar\[T\] > 0 for guidance on the noise"):
+        ClassifierGuided(ends, class_one)
 
 
 @pytest.mark.parametrize("sampler", [ancestral, ddim, dpm_solver])

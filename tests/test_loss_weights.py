@@ -15,6 +15,7 @@ from ddpm_lib.bound import (
     snr_weight,
     step_constant,
     step_term,
+    training_weight,
 )
 from ddpm_lib.denoiser import prediction, target
 from ddpm_lib.gaussian import GaussianDiffusion
@@ -44,6 +45,17 @@ def test_each_term_is_a_weighted_error_and_a_constant(name, objective, variance)
         error = (target(objective, schedule, x0, eps, t) - answer).square().sum(1)
         weight, constant = loss_weight(objective, schedule, variance)[i], step_constant(schedule, variance)[i]
         torch.testing.assert_close(term, weight * error + d * constant, rtol=1e-9, atol=1e-12)
+
+
+def test_trap_10_the_weights_of_the_noise_where_the_chain_ends_in_noise():
+    """min(SNR, γ)/SNR goes to 1 as SNR goes to 0; the bound's weight is infinite there."""
+    to_noise = SCHEDULES["to pure noise"]
+    snr = to_noise.snr[1:-1]
+    expected = [*(snr.clamp(max=5) / snr).tolist(), 1.0]
+    assert training_weight("min-snr", "eps", to_noise)[1:].tolist() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match=r"weighting: 'bound' weighs the noise infinitely"):
+        training_weight("bound", "eps", to_noise)
+    assert training_weight("bound", "v", to_noise).isfinite().all()
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -128,6 +128,8 @@ def test_labels():
         (model, torch.tensor([3.0, 4.7])),
         (GAUSSIAN, torch.tensor([3, 4])),
         (AnyLevel(), torch.tensor([3, 4])),
+        (Clipped(GAUSSIAN), torch.tensor([3, 4])),
+        (Clipped(AnyLevel()), torch.tensor([3, 4])),
     ):
         with pytest.raises(ValueError, match="y: expected None, or one label an image"):
             flow(denoiser, x, 1000, 999, y)

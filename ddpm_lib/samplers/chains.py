@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lib._checks import check_same_shape
-from ddpm_lib.denoiser import Denoiser, Prediction
+from ddpm_lib.denoiser import Denoiser, Prediction, check_sampler
 from ddpm_lib.gaussian import GaussianDiffusion, reverse_variances
 from ddpm_lib.kernel import Generators
 from ddpm_lib.samplers.walk import Step, Walk, walk
@@ -81,6 +81,7 @@ def ddim_inversion(denoiser: Denoiser, x_0: Tensor, schedule: Schedule | None = 
     the first step of the schedule. In the ``Step``s, t is s, and t_prev is t.
     """
     schedule = schedule or denoiser.schedule
+    check_sampler(denoiser, schedule, None)
     steps, x = schedule.steps.tolist(), x_0
     signal, noise = schedule.signal.tolist(), schedule.sigma.tolist()
     for i in range(1, schedule.T + 1):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ddpm_lib.denoiser import Denoiser, Prediction
+from ddpm_lib.denoiser import Denoiser, Prediction, check_sampler
 from ddpm_lib.kernel import Generators, standard_normal
 from ddpm_lib.samplers.chains import ancestral
 from ddpm_lib.samplers.walk import Step, Walk
@@ -30,6 +30,7 @@ def langevin(
     size: a in units of the noise's variance, a = size (1-ᾱ_t), the same for each image.
     """
     _check(moves, size)
+    check_sampler(denoiser, denoiser.schedule, None)
     for _ in range(moves):
         seen = denoiser(x, torch.full((len(x),), t))
         moved = _move(x, seen, size, generators)
@@ -54,6 +55,7 @@ def annealed_langevin(
     """
     _check(moves, size)
     schedule, x = schedule or denoiser.schedule, x_T
+    check_sampler(denoiser, schedule, None)
     steps, signal = schedule.steps.tolist(), schedule.signal.tolist()
     for i in range(schedule.T, 0, -1):
         t = torch.full((len(x),), steps[i])
@@ -79,11 +81,13 @@ def predictor_corrector(
     """After each step of the predictor, moves of Langevin dynamics on q at the step that it arrived at.
 
     Song et al. 2021, algorithm 1, but for the size of the moves: there it is found from norms averaged over the batch,
-    which couples the samples; here a = size (1-ᾱ_t), which is what that comes to where the score's square is its
-    mean, d/(1-ᾱ_t), with size = 4 r² for the signal-to-noise ratio r of that paper. x_T, schedule as in ``ancestral``;
-    options go to the predictor.
+    which couples the samples; here a = size (1-ᾱ_t), with size = 4 r² for the signal-to-noise ratio r of that paper.
+    It is what theirs comes to, but for a factor α_t, where the score's square is d/(1-ᾱ_t), the mean for the score
+    given x_0; the score of q_t has less, so theirs is longer where there is little noise.
+    x_T, schedule as in ``ancestral``; options go to the predictor.
     """
     _check(moves, size)
+    check_sampler(denoiser, schedule or denoiser.schedule, None)  # the corrector asks for the score
     way = predictor(denoiser, x_T, schedule, generators=generators, **options)
     step = next(way)
     while step is not None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm_lib._device import tf32
-from ddpm_lib.denoiser import Denoiser
+from ddpm_lib.denoiser import Clipped, Denoiser, check_sampler
 from ddpm_lib.samplers.drawing import seeded
 
 Array = TypeVar("Array", Tensor, np.ndarray)
@@ -149,9 +149,11 @@ class _Way:
         integers = isinstance(y, Tensor) and not (
             y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
         )
-        told = hasattr(denoiser, "given") and not hasattr(
-            denoiser, "at_level"
-        )  # of any level, but not of a class
+        check_sampler(denoiser, schedule, None)
+        asked = denoiser
+        while isinstance(asked, Clipped):
+            asked = asked.denoiser
+        told = hasattr(asked, "given") and not hasattr(asked, "at_level")  # of any level, but not of a class
         if y is not None and not (integers and told and y.shape == x.shape[:1]):
             got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddpm_lib.denoiser import Denoiser, Prediction
+from ddpm_lib.denoiser import Denoiser, Prediction, check_sampler
 from ddpm_lib.kernel import Generators
 from ddpm_lib.samplers.chains import noise_weights
 from ddpm_lib.samplers.walk import Walk, walk
@@ -72,6 +72,7 @@ def dpm_solver(
     eta: σ = η √β̃_t as in ``ddim``; 1 makes it SDE-DPM-Solver++ (2M). The rest as in ``ddim`` and ``euler``.
     """
     schedule = _with_signal(schedule or denoiser.schedule)
+    check_sampler(denoiser, schedule, None)  # whatever eta is: its mean is not the posterior's
     variances, direction = noise_weights(schedule, eta)
     signal, noise = schedule.signal.tolist(), schedule.sigma.tolist()
     half_log_snr = (schedule.snr.log() / 2).tolist()
