@@ -7,6 +7,7 @@ Bad input ends with a message on standard error and exit code 2; Ctrl-C with a c
 with 143.
 """
 
+import io
 import json
 import os
 import signal
@@ -54,8 +55,8 @@ def train(job: TrainJob, objective: str = "") -> None:
         begun, seen = time.perf_counter(), trainer.images_seen
         try:
             trainer.fit(job.out)
-        except KeyboardInterrupt:
-            say(f"stopped and saved at {trainer.images_seen:,} images; go on with --resume", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            say(_stopped(job.out, trainer.images_seen, saved=bool(stop.args)), file=sys.stderr)
             raise
         seconds = time.perf_counter() - begun
         rate = (trainer.images_seen - seen) / seconds
@@ -67,6 +68,7 @@ def sample(job: SampleJob) -> None:
     if job.n < 1 or job.columns < 1:
         raise ValueError(f"n, columns: expected at least 1, got {job.n} and {job.columns}")
     options = evaluation.noise_option(job.sampler, job.eta)
+    plots.check_picture(job.out)
     _check_writable(job.out.parent)
     device = training.pick_device(job.device)
     denoiser, config = _load(job.run, device)
@@ -132,6 +134,11 @@ def ledger(job: LedgerJob) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     preset, classifier_preset = _choice(PRESETS), _choice(CLASSIFIERS)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what a pipe's encoding lacks, as Σ on Windows, ends no command
+            stream.reconfigure(errors="backslashreplace")
 
     def train_preset(job: preset) -> None:
         """Train a model: name a preset, and after it the values to change.
@@ -176,6 +183,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
+
+
+def _stopped(out: Path, images: int, saved: bool) -> str:
+    """What to say of a run that was stopped; a second signal, or one before the first step, stops without saving."""
+    if saved:
+        return f"stopped and saved at {images:,} images; go on with --resume"
+    last = "go on from the last checkpoint with --resume" if checkpoint.exists(out) else "no checkpoint yet"
+    return f"stopped at {images:,} images without saving; {last}"
 
 
 def _choice(presets: dict):
@@ -259,10 +274,11 @@ def _report_path(job: EvaluateJob | EvaluateClassifierJob) -> Path | None:
 
 
 def _tell(report: Report, out: Path | None) -> None:
-    print(report.as_text())
     if out is not None:
         text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
         checkpoint.write_atomic(out, (text + "\n").encode())
+    print(report.as_text())
+    if out is not None:
         print(f"wrote {out}")
 
 

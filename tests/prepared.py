@@ -6,7 +6,6 @@ it is as good as a fresh process. A job may come with a plan of what is to happe
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -133,6 +132,8 @@ def _doomed(
     def save(*arguments, **options):
         counts["saves"] += 1
         if counts["saves"] == full_at_save:
+            import resource  # which Windows lacks, where no test comes here
+
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
         if die_in_save:

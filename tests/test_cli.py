@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import get_args
 
 import matplotlib.image
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
-from ddpm_lib import _jobs, evaluation
+from ddpm_lib import _jobs, cli, evaluation, training
 from ddpm_lib.checkpoint import replacing
 from ddpm_lib.schedule import SPACINGS
 
@@ -131,16 +133,17 @@ def test_samplers_and_spacings_on_offer_are_those_of_the_library():
     assert get_args(_jobs.Spacing) == SPACINGS
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_run_that_was_stopped_and_resumed_equals_the_uninterrupted_run(tmp_path, stop, code):
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
+def test_a_run_that_was_stopped_and_resumed_equals_the_uninterrupted_run(tmp_path, name, code):
     images = 1200
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     process = start_training(stopped, images)
     wait_for_checkpoint(stopped)
-    process.send_signal(stop)
+    process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    if stop == signal.SIGINT:
+    if name == "SIGINT":
         assert "stopped and saved at" in errors
         assert "--resume" in errors
         assert "Traceback" not in errors
@@ -152,6 +155,48 @@ def test_a_run_that_was_stopped_and_resumed_equals_the_uninterrupted_run(tmp_pat
     assert one.keys() == other.keys()
     for name in one:
         assert one[name].equal(other[name]), name
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "words"), [(False, "no checkpoint yet"), (True, "go on from the last")]
+)
+def test_a_run_that_was_stopped_at_once_does_not_claim_to_be_saved(
+    tmp_path, monkeypatch, capsys, checkpoints, words
+):
+    def second_ctrl_c(self, out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which main replaces
+    arguments = ["train", "mnist5k", "--out", str(tmp_path / "run"), "--images", "80", *SMALL]
+    if checkpoints:
+        assert cli.main(arguments) == 0
+        arguments.append("--resume")
+    monkeypatch.setattr(training.Trainer, "fit", second_ctrl_c)
+    assert cli.main(arguments) == 130
+    told = capsys.readouterr().err
+    assert "images without saving; " + words in told
+    assert "stopped and saved" not in told
+
+
+@pytest.mark.parametrize("ending", [".tif", ".jpg", ".webp"])
+def test_a_grid_takes_its_format_from_its_name(run, tmp_path, ending):
+    path = tmp_path / f"grid{ending}"
+    done = call("sample", run[0], "--steps", 2, "--n", 4, "--out", path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(path) as picture:
+        assert picture.size == (298, 28)
+
+
+def test_an_output_that_lacks_a_sign_ends_no_command(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_lib", "ledger"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        cwd=root,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u2713" in done.stdout
 
 
 def test_an_existing_run_is_not_overwritten(run):
@@ -207,6 +252,11 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path, damage):
         (["sample", "RUN", "--classes", "10"], ["classes: expected classes in 0..9, got [10]"]),
         (["sample", "RUN", "--n", "0"], ["n, columns: expected at least 1, got 0"]),
         (["sample", "RUN", "--out", "FILE/grid.png"], ["cannot write to", "FILE"]),
+        (
+            ["sample", "RUN", "--out", "grid"],
+            ["out: expected the name of a picture, ending in .png", "got grid"],
+        ),
+        (["sample", "RUN", "--out", "grid.doc"], ["out: expected the name of a picture", "got grid.doc"]),
         (["sample", "RUN", "--device", "abacus"], ["device: 'abacus'"]),
         (["train", "mnist5k", "--out", "FILE/run"], ["cannot write to", "FILE"]),
         (["train", "mnist5k", "--out", "new", "--data", "mnist6k"], ["data: expected one of", "'mnist6k'"]),

@@ -197,6 +197,8 @@ def test_a_condition_is_kept_in_the_record():
     assert verify(
         "eq-where", ratio, PREV * (1 - BAR) / (BAR * (1 - PREV)), by="algebra", where=[t >= 2]
     ).where == ["t >= 2"]
+    bare = verify("eq-where", ratio, PREV * (1 - BAR) / (BAR * (1 - PREV)), by="algebra", where=t >= 2)
+    assert bare.where == ["t >= 2"]
 
 
 def test_what_sympy_cannot_prove_is_called_checked():

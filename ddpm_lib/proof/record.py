@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import asdict, dataclass, field
 
 MIME = "application/vnd.ddpm.proof+json"
@@ -112,8 +113,14 @@ def show(record: Record) -> Result:
 
         display(result._repr_mimebundle_(), raw=True)
     else:
-        print(record.line())
+        _print(record.line())
     return result
+
+
+def _print(line: str) -> None:
+    """Print a line, with escapes for what the output's encoding lacks, as a pipe's on Windows lacks ✓."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _in_notebook() -> bool:

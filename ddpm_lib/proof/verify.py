@@ -249,18 +249,19 @@ def _check_expression(name: str, e) -> None:
 
 
 def _conditions(where) -> tuple:
-    for condition in where if isinstance(where, Iterable) else [where]:
+    conditions = tuple(where) if isinstance(where, Iterable) else (where,)
+    for condition in conditions:
         if not isinstance(condition, Boolean) or isinstance(condition, Symbol):
             raise ValueError(f"where: expected a list of conditions such as [t >= 2], got {where!r}")
-    return tuple(where)
+    return conditions
 
 
 def _premises(given) -> tuple:
-    told = set()
-    for premise in given:
+    told, premises = set(), tuple(given) if isinstance(given, Iterable) else (given,)
+    for premise in premises:
         if not isinstance(premise, Eq) or not isinstance(premise.lhs, AppliedUndef) or premise.lhs in told:
             raise ValueError(
                 f"given: expected equations with one unknown function each on the left, got {premise}"
             )
         told.add(premise.lhs)
-    return tuple(given)
+    return premises
