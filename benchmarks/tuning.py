@@ -76,7 +76,7 @@ def of_diffusers(best: hf.Setup) -> dict[str, hf.Setup]:
         "time added": replace(best, scale_shift="default"),
         "even t": replace(best, middle=False),
         "noise": replace(best, prediction="epsilon"),
-        "cosine schedule, even t": replace(best, betas="squaredcos_cap_v2", middle=False),
+        "linear schedule, even t": replace(best, betas="linear", middle=False),
         "other schedule": replace(best, betas="linear" if best.betas != "linear" else "squaredcos_cap_v2"),
         "noise derived again": replace(best, rederive=True),
         "linspace": replace(best, spacing="linspace"),

@@ -8,6 +8,7 @@ import torch
 from benchmarks import __main__ as bench
 from benchmarks import quality, tuning
 from benchmarks.peers import Contestant, Trained, contestants
+from benchmarks.peers import with_diffusers as hf
 from benchmarks.peers.loop import HalfLife, Recipe, lr_at
 from ddpm_lib import data
 
@@ -50,6 +51,16 @@ def test_a_contestant_trains_for_its_time_and_draws_bytes(contestant):
     assert row["images_seen"] > 0
     assert row["train_seconds"] >= options.seconds  # by the clock, not by a number of images
     assert row["distance"] > 0
+
+
+def test_channels_beside_the_image_tell_the_class():
+    pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    net, x, t = hf.unet(hf.COURSE, 10), torch.randn(1, 1, 28, 28).expand(2, -1, -1, -1), torch.tensor(500)
+    with torch.no_grad():
+        answer = net(x, t, class_labels=torch.tensor([3, 7])).sample
+    assert answer.shape == x.shape
+    assert (answer[0] - answer[1]).abs().max() > 1e-3
 
 
 class TestRun:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_lib.data import Images
 
 MODULES = ("ours", "with_diffusers", "with_denoising_diffusion", "with_smalldiffusion")
-KINDS = ("ours", "best", "beyond", "README")
+KINDS = ("ours", "best", "beyond", "course", "README")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Contestant:
     """One row of the table.
 
     package: what must be installed, as Python imports it. kind: "ours", "README" (as the package's own
-    documentation suggests), "best" (the best configuration found for it) or "beyond" (with what it does not
-    offer). train: (images, seconds, seed) -> Trained, and no longer than seconds.
+    documentation suggests), "course" (as its makers teach it for these digits), "best" (the best configuration found
+    for it) or "beyond" (with what it does not offer). train: (images, seconds, seed) -> Trained, and no longer than
+    seconds.
     """
 
     name: str

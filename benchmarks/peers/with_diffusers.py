@@ -38,6 +38,8 @@ class Setup:
     scale_shift: str = "scale_shift"
     fold: int = 1
     """Side of the pixel squares that are folded into channels before diffusers sees them."""
+    label_channels: int = 0
+    """Channels beside the image that tell the class; 0 tells it through the network's own class embedding."""
     prediction: str = "v_prediction"
     betas: str = "linear"
     middle: bool = True
@@ -72,6 +74,22 @@ README = Setup(
     ),
 )
 
+# The class-conditional MNIST of Hugging Face's diffusion course (unit 2, second notebook): made for this very size.
+COURSE = Setup(
+    widths=(32, 64, 64),
+    layers=2,
+    attention=(1, 2),
+    middle_attention=True,
+    groups=32,
+    scale_shift="default",
+    label_channels=4,
+    prediction="epsilon",
+    betas="squaredcos_cap_v2",
+    middle=False,
+    spacing="leading",
+    recipe=Recipe(batch=128, lr=1e-3, betas=(0.9, 0.999), warmup=0, cosine=False, clip=None),
+)
+
 BEST = Setup(widths=(16, 32, 64), betas="squaredcos_cap_v2", recipe=Recipe(average=HalfLife))
 
 # What diffusers does not offer: 2×2 pixels folded into channels, as in our preset mnist5k, so that it works at 14×14.
@@ -80,8 +98,8 @@ FOLDED = replace(BEST, widths=(32, 64), fold=2)
 
 def contestants() -> list[Contestant]:
     made = []
-    for kind, setup in (("README", README), ("best", BEST), ("beyond", FOLDED)):
-        for conditional in (True, False) if kind != "beyond" else (True,):
+    for kind, setup in (("README", README), ("course", COURSE), ("best", BEST), ("beyond", FOLDED)):
+        for conditional in (True, False) if kind in ("README", "best") else (True,):
             run = partial(train, setup, conditional)
             made.append(Contestant("diffusers", PACKAGE, kind, conditional, run))
     return made
@@ -134,11 +152,11 @@ def sample(setup: Setup, model: nn.Module, n: int, labels: Tensor | None, seed: 
 def unet(setup: Setup, classes: int | None) -> nn.Module:
     from diffusers import UNet2DModel
 
-    last = len(setup.widths) - 1
-    attend = [level in setup.attention for level in range(last + 1)]
-    return UNet2DModel(
+    beside = setup.label_channels if classes else 0
+    attend = [level in setup.attention for level in range(len(setup.widths))]
+    net = UNet2DModel(
         sample_size=28 // setup.fold,
-        in_channels=setup.fold**2,
+        in_channels=setup.fold**2 + beside,
         out_channels=setup.fold**2,
         layers_per_block=setup.layers,
         block_out_channels=setup.widths,
@@ -147,8 +165,21 @@ def unet(setup: Setup, classes: int | None) -> nn.Module:
         norm_num_groups=setup.groups,
         add_attention=setup.middle_attention,
         resnet_time_scale_shift=setup.scale_shift,
-        num_class_embeds=classes,
+        num_class_embeds=None if beside else classes,
     )
+    return LabelChannels(net, classes, beside) if beside else net
+
+
+class LabelChannels(nn.Module):
+    """A network that is told the class by constant channels beside the image, one learnt number each."""
+
+    def __init__(self, net: nn.Module, classes: int, channels: int):
+        super().__init__()
+        self.net, self.embedding = net, nn.Embedding(classes, channels)
+
+    def forward(self, x: Tensor, t: Tensor, class_labels: Tensor) -> object:
+        told = self.embedding(class_labels)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        return self.net(torch.cat([x, told], dim=1), t)
 
 
 class ItsAverage:
