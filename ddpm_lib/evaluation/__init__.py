@@ -1,8 +1,8 @@
 """How good a trained model is, in numbers that each come with the count of images behind them and an interval.
 
 Samples are compared with real images (Fréchet and kernel distance, beside the same distances of as many *real* images,
-which a perfect model would have), with the classes that were asked for and with the nearest training images; held-out
-images are encoded, in bits a dimension, by the bound's terms.
+about what a perfect model would have), with the classes that were asked for and with the nearest training images;
+held-out images are encoded, in bits a dimension, by the bound's terms.
 """
 
 from __future__ import annotations
@@ -169,8 +169,10 @@ def distance_rows(
 
     samples (N, D), train, held_out: features. labels: of the real images, training images first, so that real ones are
     drawn with all classes in one number, as the samples have them; None where no classes were asked for. The floor to
-    all images is the distance of N of them to the others; that to the held-out ones has N training images instead of
-    samples. What would take more images than there are is left out.
+    all M images is the distance of N of them to the others, since it would be too low with the N among those. There are
+    only M - N others: by chapter 9 a perfect model's Fréchet distance is (1/N + 1/M) / (1/N + 1/(M - N)) times the
+    floor, 0.96 for 1,000 of 5,000 and 0.36 for 4,000. The floor to the held-out ones has N training images instead
+    of samples. What would take more images than there are is left out.
     """
     n, real, generator = len(samples), torch.cat([train, held_out]), _generator(seed)
     of_train = None if labels is None else labels[: len(train)]

@@ -55,7 +55,8 @@ def encode(
     """The bound's terms for images at these steps: those of ``variational_bound``, with x̂_0 clipped and σ_t² = β_t.
 
     conditional: whether the model is told the images' classes. A clipped x̂_0 is never farther from x_0, so clipping
-    only lowers the bound. Each batch has noise of its own.
+    only lowers the terms of t >= 2. The decoder's may rise: its bins for black and white are open outwards, where a
+    guess beyond them costs less than one at their level. Each batch has noise of its own.
     """
     parts = []
     chunks = range(0, len(images), batch)

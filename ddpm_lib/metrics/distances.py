@@ -50,7 +50,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     """The unbiased squared maximum mean discrepancy with k(x, y) = (x·y / D + 1)³, Bińkowski et al. 2018, section 4.
 
     a: (N, D), b: (M, D) features, at least two each. Unlike the Fréchet distance it has no bias in N: between two
-    samples of one law, each drawn independently, it is zero on average and so negative as often as not. A sample with
+    samples of one law, each drawn independently, it is zero on average and so at times negative. A sample with
     its classes in equal numbers is not so drawn: there it is lower, by about 1/N of how far the classes are apart.
     """
     _check_features(a, b, 2)
