@@ -106,7 +106,8 @@ def joined(device: torch.device, compiling: bool = False) -> Iterator[World]:
         raise ValueError(f"device: expected cpu or cuda, over which processes can share a run, got {device}")
     if device.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", device.index or 0))
-        if device.index not in (None, local) and torch.cuda.device_count() > 1:
+        together = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) > 1
+        if together and device.index not in (None, local) and torch.cuda.device_count() > 1:
             raise ValueError(
                 f"device: expected cuda, of which each process takes one of its own, got {device}"
             )

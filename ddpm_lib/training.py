@@ -190,9 +190,9 @@ class Trainer:
         self.world.follow()
 
     def restore(self, out: Path | str) -> None:
-        """Go on from the newest whole checkpoint in out. Raises ValueError where its run or its images were others.
+        """Go on from the newest whole checkpoint in out; all processes read it, so they must see the same folder.
 
-        Each process reads it, so all must see the same folder.
+        Raises ValueError where its run was another one, or its images had another shape, other classes or labels.
         """
         tensors, meta, path = checkpoint.load_newest(out)
         stored = TrainConfig.from_dict(meta.get("config"), path)

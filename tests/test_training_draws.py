@@ -142,7 +142,7 @@ def test_a_learning_rate_without_decay_stays_at_its_peak():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"accumulate": 3}, "accumulate: expected a divisor of batch = 16, got 3"),
+        ({"accumulate": 3}, "accumulate: expected a divisor of batch = 32, got 3"),
         ({"accumulate": 0}, "accumulate: expected at least 1, got 0"),
         ({"weighting": "snr"}, "weighting: expected one of simple, bound, min-snr, got 'snr'"),
         ({"times": "even"}, "times: expected one of uniform, middle, stratified, got 'even'"),

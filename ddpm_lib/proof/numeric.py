@@ -149,7 +149,7 @@ def _bernoulli_pmf(x: mpf, p: mpf) -> mpf:
 def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
     """An unknown function stands for any: here a smooth and wavy one that decays in each argument.
 
-    It takes both signs, unless it was declared positive.
+    It takes both signs, unless it was declared positive. The point may fix a scale, by the key ``scale_of`` its name.
     """
     name = e.func.__name__
 
@@ -161,7 +161,13 @@ def _any_function(e: AppliedUndef, point: Point, args: list[mpf]) -> mpf:
         exponent += (u - number(f"{i}/centre", -90, 90)) ** 2 / number(f"{i}/width", 50, 180)
         phase += number(f"{i}/wave", 30, 90) * u
     wave = mpmath.sin(phase) + (2 if e.is_positive else 0)
-    return mpmath.power(2, number("height", -500, 230)) * wave * mpmath.exp(-exponent)
+    scale = _number(point.fixed.get(scale_of(name), S.One))
+    return scale * mpmath.power(2, number("height", -500, 230)) * wave * mpmath.exp(-exponent)
+
+
+def scale_of(name: str) -> tuple[str, int]:
+    """The key by which a point fixes the scale of the unknown function of this name."""
+    return f"{name}/scale", 0
 
 
 def _sum(e: Sum | Product, point: Point, env: dict) -> mpf:

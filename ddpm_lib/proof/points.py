@@ -176,6 +176,8 @@ class Point:
         named = self.named(key, m)
         if named is not None:
             return self.value(named)
+        if (key, m) in self.fixed:
+            return self.fixed[key, m]
         if key == "bit":
             return S(self.draw(f"bit[{m}]", 0, 1))
         return Rational(self.draw(f"{key}[{m}]", -249, 249), 100)
@@ -202,8 +204,9 @@ def lookup(point: Point, q: Indexed, m: int, key: str = "") -> Expr:
     row = N.BY_KEY.get(q.base.label.name)
     if row is not None and row.span == "table":
         return point.schedule(row.key, m)
-    value = point.entry(key or q.base.label.name, m)
-    return abs(value) + Rational(1, 20) if q.is_positive else value
+    name = key or q.base.label.name
+    value = point.entry(name, m)
+    return abs(value) + Rational(1, 20) if q.is_positive and (name, m) not in point.fixed else value
 
 
 def bits_in(expressions: list[Expr]) -> list[Symbol]:

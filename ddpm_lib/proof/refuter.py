@@ -8,7 +8,7 @@ from itertools import product
 
 import mpmath
 from mpmath import mp, mpf
-from sympy import Expr, Integral, S, Symbol
+from sympy import Abs, Expr, Integral, Max, Min, Piecewise, S, Symbol
 
 from ddpm_lib.proof import notation as N
 from ddpm_lib.proof.descent import least
@@ -19,6 +19,7 @@ from ddpm_lib.proof.record import ProofError
 PRECISE = 120  # digits of the second look at two values that differ by less than they should
 FAR = 6  # from this of the points on, a claim without integrals is tried near the ends of its symbols' ranges
 FEWEST = 4  # random points that a condition must leave
+KINKED = (Min, Max, Abs, Piecewise)  # functions that have one form here and another there
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,18 @@ def refute(claim: Claim) -> tuple[int, list[str]]:
 def confirm(claim: Claim) -> None:
     """A closer look at a claim that no proof was found for: twice the digits, at three of the points.
 
-    An inequality is tried where it comes nearest to failing, too. Raises ProofError.
+    An inequality is tried where it comes nearest to failing, too; and an equation that has another form elsewhere, as
+    with a minimum, where its sides are farthest apart. Raises ProofError.
     """
     points = _inner_points(claim)
     for point in points[:3]:
         _compare(claim, point, _closely_apart)
-    if claim.relation != "==":
-        for left, right in claim.pairs:
-            for point in least(left, right, claim.relation, points, lambda at: _admits(claim.where, at)):
+    for left, right in claim.pairs:
+        relations = (claim.relation,) if claim.relation != "==" else ("<=", ">=")
+        for relation in (
+            relations if claim.relation != "==" or left.has(*KINKED) or right.has(*KINKED) else ()
+        ):
+            for point in least(left, right, relation, points, lambda at: _admits(claim.where, at)):
                 try:
                     _compare(claim, point, _apart)
                 except Undefined:  # in another case of its bits
