@@ -119,8 +119,7 @@ def _tensorboard(folder: Path, images_seen: int):
         return SummaryWriter(str(folder), purge_step=images_seen + 1)
     except ImportError:
         return None
-    except (
-        Exception
-    ) as error:  # of a protobuf or numpy that it does not go with: many kinds, and none of the run's
+    except Exception as error:
+        # of a protobuf or numpy that it does not go with: many kinds, and none of the run's
         warnings.warn(f"no TensorBoard records: {type(error).__name__}: {error}", stacklevel=3)
         return None

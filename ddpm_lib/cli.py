@@ -135,9 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     preset, classifier_preset = _choice(PRESETS), _choice(CLASSIFIERS)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # what a pipe's encoding lacks, as Σ on Windows, ends no command
+        # what a pipe's encoding lacks, as Σ on Windows, ends no command
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     def train_preset(job: preset) -> None:

@@ -149,8 +149,8 @@ class Trainer:
         if out is not None and self.step == 0 and checkpoint.exists(out):
             raise ValueError(f"out: {out} already holds a run; restore it to go on, or name another folder")
         self.net.train()
-        told = (out if world.first else None, progress and world.first)
-        records = Records(config.images, self.images_seen, *told)
+        folder = out if world.first else None
+        records = Records(config.images, self.images_seen, folder, progress and world.first)
         with self._own_randomness(), stop_noted(world.size > 1) as asked, records:
             while self.images_seen < config.images:
                 lr = config.lr_at(self.images_seen)

@@ -76,15 +76,19 @@ def confirm(claim: Claim) -> None:
     for point in points[:3]:
         _compare(claim, point, _closely_apart)
     for left, right in claim.pairs:
-        relations = (claim.relation,) if claim.relation != "==" else ("<=", ">=")
-        for relation in (
-            relations if claim.relation != "==" or left.has(*KINKED) or right.has(*KINKED) else ()
-        ):
+        for relation in _searched(claim.relation, left, right):
             for point in least(left, right, relation, points, lambda at: _admits(claim.where, at)):
                 try:
                     _compare(claim, point, _apart)
                 except Undefined:  # in another case of its bits
                     continue
+
+
+def _searched(relation: str, left: Expr, right: Expr) -> tuple[str, ...]:
+    """The relations whose failure is looked for: the claim's own; of an equation with a kink both, of others none."""
+    if relation != "==":
+        return (relation,)
+    return ("<=", ">=") if left.has(*KINKED) or right.has(*KINKED) else ()
 
 
 def _inner_points(claim: Claim) -> list[Point]:
